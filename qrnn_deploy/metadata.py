@@ -1,0 +1,180 @@
+"""What an exported file says about itself, as versioned JSON in ONNX ``metadata_props``.
+
+Written by the exporter, read by the runtime, ``inspect`` and ``verify``. Imports neither torch
+nor onnx, so that a target machine needs only a runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, cast
+
+from .errors import ModelError
+
+KEY = "qrnn_deploy"
+"""The ``metadata_props`` key."""
+
+FORMAT = 1
+"""Version of this JSON. A reader accepts its own version and every earlier one."""
+
+StateMode = Literal["separate", "packed", "none"]
+
+
+@dataclass(frozen=True)
+class StateEntry:
+    """One carried state tensor.
+
+    Attributes:
+        name: without direction, for example ``state_00_c``.
+        kind: ``c`` (pooling state) or ``x`` (the layer's last k-1 inputs, oldest first).
+        layer: index into :attr:`Metadata.layers`.
+        shape: sizes after the batch axis: [H] for c, [k-1, in] for x.
+        dtype: NumPy name. Pooling states are float32 whatever the model's type.
+        offset: column of the first element in the packed state.
+    """
+
+    name: str
+    kind: Literal["c", "x"]
+    layer: int
+    shape: list[int]
+    dtype: str
+    offset: int
+
+    @property
+    def input(self) -> str:
+        """Graph input that takes it in a ``separate`` export."""
+        return f"{self.name}_in"
+
+    @property
+    def output(self) -> str:
+        """Graph output that returns it in a ``separate`` export."""
+        return f"{self.name}_out"
+
+    @property
+    def size(self) -> int:
+        """Elements per batch row."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+PACKED_INPUT = "state_in"
+PACKED_OUTPUT = "state_out"
+LENGTHS = "lengths"
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One recurrent layer: what it computes and where it sits in the graph.
+
+    ``tensors`` maps ``input``, ``gates``, ``h`` and ``c`` to graph tensor names, all time-major.
+    """
+
+    index: int
+    name: str
+    node: str
+    op_type: str
+    pooling: str
+    activation: str
+    direction: int
+    zoneout_scale: float
+    window: int
+    input_size: int
+    hidden_size: int
+    tensors: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PortInfo:
+    """A graph input or output that is not a state: axes are None where there is none."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+    batch_axis: int | None = 0
+    time_axis: int | None = 1
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Everything the file records. See the attributes of the parts."""
+
+    dtype: str
+    state_mode: StateMode
+    ragged: bool
+    inputs: list[PortInfo]
+    outputs: list[PortInfo]
+    layers: list[LayerInfo]
+    states: list[StateEntry]
+    config: dict[str, Any] | None = None
+    source: dict[str, Any] | None = None
+    assumptions: list[str] = field(default_factory=list)
+    weights_sha256: str = ""
+    toolkit_version: str = ""
+    op_domain_version: int = 1
+    library: str = "libqrnn_deploy_ort"
+    format: int = FORMAT
+
+    @property
+    def packed_size(self) -> int:
+        """Columns S of the packed state [B, S]."""
+        return sum(state.size for state in self.states)
+
+    @property
+    def vocabulary(self) -> list[str] | None:
+        """Token strings in index order, where the model is a language model that has them."""
+        value = (self.config or {}).get("vocabulary")
+        return list(value) if value else None
+
+    def state_fingerprint(self) -> str:
+        """Identifies what a saved state belongs to: the weights and the layout of the state."""
+        layout = [asdict(state) for state in self.states]
+        text = json.dumps([self.weights_sha256, self.dtype, layout], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The JSON text stored in the file."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str], path: str) -> Metadata:
+        """Read the metadata out of ``metadata_props``.
+
+        Raises:
+            ModelError: the file was not written by qrnn-deploy, is damaged, or needs a newer one.
+        """
+        if KEY not in properties:
+            raise ModelError(
+                f"{path} has no qrnn-deploy metadata (key {KEY!r}): expected a file written by "
+                "`qrnn-deploy export`; export the model again"
+            )
+        try:
+            raw = json.loads(properties[KEY])
+            version = raw["format"]
+            if isinstance(version, int) and version > FORMAT:
+                raise ModelError(
+                    f"{path} has metadata format {version}, this qrnn-deploy reads up to {FORMAT}: "
+                    "upgrade qrnn-deploy"
+                )
+            return cls._from_dict(raw)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
+            raise ModelError(
+                f"{path} has damaged qrnn-deploy metadata ({type(error).__name__}): "
+                "export the model again"
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, raw: dict[str, Any]) -> Metadata:
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in raw.items() if key in known}
+        values["inputs"] = [PortInfo(**item) for item in raw["inputs"]]
+        values["outputs"] = [PortInfo(**item) for item in raw["outputs"]]
+        values["layers"] = [LayerInfo(**item) for item in raw["layers"]]
+        values["states"] = [StateEntry(**item) for item in raw["states"]]
+        if values["state_mode"] not in ("separate", "packed", "none"):
+            raise TypeError(f"state_mode {values['state_mode']!r}")
+        return cls(**cast(Any, values))

@@ -1,0 +1,1 @@
+"""The pooling operator: its specification and its PyTorch form."""
