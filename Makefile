@@ -1,0 +1,59 @@
+# One way to do each thing. `make help` lists the targets; `make setup` is run by all that need it.
+
+# The version that is tested. A later torch may well work; see CHANGELOG.md before changing it.
+TORCH := torch==2.13.0
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build/dev
+SETUP := $(VENV)/.setup-done
+LIBRARY := $(BUILD)/.installed
+PLUGIN_FILES := $(shell find plugins -type f 2>/dev/null)
+CXX_FILES := $(filter %.cc %.cpp %.h %.hpp,$(PLUGIN_FILES))
+SOURCES := qrnn_deploy tests bench examples
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo train test test-portable bench fuzz lint format wheel docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(LIBRARY) ## Make .venv with everything and build the kernel library; quick when nothing changed
+
+# Torch is resolved in the same call as the rest, pinned, so that no second build of it is drawn in.
+$(SETUP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[dev]'
+	@touch $@
+
+# The editable install reads Python from this folder; the library is built into it.
+$(LIBRARY): $(SETUP) $(PLUGIN_FILES)
+	$(BIN)/cmake -S plugins -B $(BUILD) -G Ninja -D CMAKE_BUILD_TYPE=Release \
+		-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
+	$(BIN)/cmake --install $(BUILD) --prefix $(CURDIR)
+	@touch $@
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## Check style, types and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run --Werror $(CXX_FILES))
+
+format: setup ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
+
+wheel: setup ## Build the source archive and the wheel into dist/
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## Remove what was built; .venv stays
+	rm -rf build dist demo-output qrnn_deploy/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""Takes trained PyTorch QRNN models to production.
+
+The names below are imported when they are first used: ``import qrnn_deploy`` alone loads neither
+torch nor onnx nor onnxruntime, and a machine that only runs models needs no torch at all.
+
+>>> import qrnn_deploy
+>>> qrnn_deploy.export(model, "model.onnx")                   # needs the extra `export`
+>>> session = qrnn_deploy.Session("model.onnx")               # needs the extra `cpu`
+>>> stream = qrnn_deploy.StreamingSession("model.onnx")
+>>> qrnn_deploy.verify("model.onnx").passed
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import QrnnDeployError
+
+if TYPE_CHECKING:
+    from .checkpoints import load_checkpoint as load_checkpoint
+    from .checkpoints import save_checkpoint as save_checkpoint
+    from .export import export as export
+    from .runtime import Session as Session
+    from .runtime import StreamingSession as StreamingSession
+    from .verify import verify as verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Session": "runtime",
+    "StreamingSession": "runtime",
+    "export": "export",
+    "load_checkpoint": "checkpoints",
+    "save_checkpoint": "checkpoints",
+    "verify": "verify",
+}
+
+__all__ = [
+    "QrnnDeployError",
+    "Session",
+    "StreamingSession",
+    "__version__",
+    "export",
+    "load_checkpoint",
+    "save_checkpoint",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the subpackage it lives in (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{home}", __name__)
+    # `export` and `verify` name both a subpackage and its function. The import system binds the
+    # subpackage, which is callable, so that `qrnn_deploy.export(...)` and
+    # `qrnn_deploy.export.export_checkpoint(...)` both work, whichever came first.
+    value = module if name == home else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
