@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-
 import oracle
+from numpy.typing import NDArray
 
 Lengths = Literal["full", "ragged", "zero"]
 
