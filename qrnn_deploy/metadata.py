@@ -101,7 +101,23 @@ class PortInfo:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Everything the file records. See the attributes of the parts."""
+    """Everything the file records.
+
+    Attributes:
+        dtype: storage type of the weights: float32, float16 or bfloat16.
+        state_mode: ``separate`` and ``packed`` stream; ``none`` starts every run at zero.
+        ragged: whether the graph takes ``lengths`` [B] int64.
+        inputs, outputs: graph ports that are not states, in graph order.
+        layers: recurrent layers in the order in which they are called.
+        states: in graph order; empty where ``state_mode`` is ``none``.
+        time_major: whether the PyTorch module itself takes [T, B, ...] (the graph never does).
+        own_lengths: whether the module computes lengths for its layers itself.
+        config: of the module, where it is one of ours.
+        source: sha256, file name and format of the checkpoint.
+        assumptions: what the checkpoint did not record and was therefore assumed.
+        weights_sha256: digest of all parameters and buffers, by name.
+        op_domain_version: what a kernel must understand to run the file.
+    """
 
     dtype: str
     state_mode: StateMode
@@ -110,6 +126,8 @@ class Metadata:
     outputs: list[PortInfo]
     layers: list[LayerInfo]
     states: list[StateEntry]
+    time_major: bool = False
+    own_lengths: bool = False
     config: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
     assumptions: list[str] = field(default_factory=list)

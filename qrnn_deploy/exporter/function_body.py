@@ -4,25 +4,25 @@ A runtime without our kernel runs this instead: one ``Scan`` over time whose bod
 recurrence *and* the activations (measured twice as fast as activations before the Scan at
 T=512 B=8 H=640: the pre-activations are then touched once, while they are in cache).
 
-What a node's attributes fix is fixed in the body too: a forward walk has no reversal, a batch
-without lengths no mask, float32 no casts. A file therefore holds exactly the variants that its
-nodes use. The first variant of an operator is its plain function; further ones are overloads of
-the same name (ONNX IR 10).
+A body holds only what some node of the file needs: no reversal where every walk is forward, no
+mask where every row has full length, no casts in float32. The nodes of one operator share one
+body, general enough for all of them, because onnx.reference cannot tell overloads apart; only
+different activations, which a body cannot read from a string attribute, become overloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper
 
 from ..pooling.spec import (
     DOMAIN,
-    FORWARD,
     OPSET_VERSION,
     PLUGIN_VERSION,
+    POOLINGS,
     ActivationName,
     PoolingSpec,
 )
@@ -34,6 +34,10 @@ IR_VERSION = 10
 """First IR version with function overloads."""
 
 
+STORAGE_TYPES = ("tensor(float)", "tensor(float16)", "tensor(bfloat16)")
+"""ONNX type strings of ``gates`` and ``h``."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """What a body depends on.
@@ -41,38 +45,49 @@ class Variant:
     Attributes:
         spec: the pooling function.
         activation: of the candidate z.
-        direction: 1 or -1.
+        storage: element type of ``gates`` and ``h``, a ``TensorProto.DataType``.
+        reversible: whether ``direction`` can be -1, so that time must be sliced by it.
         ragged: whether ``lengths`` can be shorter than T, so that steps must be masked.
         scaled: whether ``zoneout_scale`` can differ from 1.
-        storage: element type of ``gates`` and ``h``, a ``TensorProto.DataType``.
     """
 
     spec: PoolingSpec
     activation: ActivationName
-    direction: int
-    ragged: bool
-    scaled: bool
     storage: int
+    reversible: bool = False
+    ragged: bool = False
+    scaled: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Variants with the same key can share a body."""
+        return self.spec.op_type, self.activation, self.storage
 
     @property
     def label(self) -> str:
-        """A readable name, used as the overload where one is needed."""
-        parts = [self.activation, "forward" if self.direction == FORWARD else "reverse"]
-        parts += ["ragged"] if self.ragged else []
-        parts += ["zoneout"] if self.scaled else []
-        return "_".join([*parts, helper.tensor_dtype_to_string(self.storage).split(".")[-1]])
+        """The overload's name, where one is needed: activation and storage type."""
+        return f"{self.activation}_{TensorProto.DataType.Name(self.storage).lower()}"
+
+    def joined(self, other: Variant) -> Variant:
+        """The least general variant that serves both (same :attr:`key`)."""
+        return replace(
+            self,
+            reversible=self.reversible or other.reversible,
+            ragged=self.ragged or other.ragged,
+            scaled=self.scaled or other.scaled,
+        )
 
 
-def build_functions(variants: Iterable[Variant]) -> dict[Variant, FunctionProto]:
-    """One FunctionProto per distinct variant, overloads named, in order of first use."""
-    functions: dict[Variant, FunctionProto] = {}
-    plain: set[str] = set()
+def build_functions(variants: Iterable[Variant]) -> dict[tuple[str, str, int], FunctionProto]:
+    """One FunctionProto per :attr:`Variant.key`; the first of an operator has no overload name."""
+    merged: dict[tuple[str, str, int], Variant] = {}
     for variant in variants:
-        if variant in functions:
-            continue
-        overload = variant.label if variant.spec.op_type in plain else ""
-        plain.add(variant.spec.op_type)
-        functions[variant] = build_function(variant, overload)
+        earlier = merged.get(variant.key)
+        merged[variant.key] = variant.joined(earlier) if earlier else variant
+    functions: dict[tuple[str, str, int], FunctionProto] = {}
+    for key, variant in merged.items():
+        first = all(op_type != variant.spec.op_type for op_type, _, _ in functions)
+        functions[key] = build_function(variant, "" if first else variant.label)
     return functions
 
 
@@ -87,11 +102,15 @@ def build_function(variant: Variant, overload: str = "") -> FunctionProto:
     if variant.ragged:
         nodes += _mask_nodes()
         scanned.append("valid")
+    if variant.scaled:  # out here: onnx.reference resolves no attribute inside a Scan body
+        nodes.append(
+            _attribute_constant("scale", "value_float", AttributeProto.FLOAT, "zoneout_scale")
+        )
     stacked = "h"
-    if variant.direction != FORWARD:
+    if variant.reversible:
         # Scan's own direction attributes would save the copies, but onnx.reference lacks them.
-        nodes += _reversal_constants()
-        nodes += [_reversed(name, f"{name}_walked") for name in scanned]
+        nodes += _walk_nodes()
+        nodes += [_walked(name, f"{name}_walked") for name in scanned]
         scanned = [f"{name}_walked" for name in scanned]
         stacked = "h_walked"
     nodes.append(
@@ -105,7 +124,7 @@ def build_function(variant: Variant, overload: str = "") -> FunctionProto:
         )
     )
     if stacked != "h":
-        nodes.append(_reversed(stacked, "h"))
+        nodes.append(_walked(stacked, "h"))
     function = helper.make_function(
         DOMAIN,
         variant.spec.op_type,
@@ -147,17 +166,35 @@ def _mask_nodes() -> list[NodeProto]:
     ]
 
 
-def _reversal_constants() -> list[NodeProto]:
-    constants = {"last": [-1], "before_first": [-(2**63) + 1], "time_axis": [0]}
+def _walk_nodes() -> list[NodeProto]:
+    """Slice bounds of the walk: 0, +max, 1 forward; -1, -max, -1 in reverse."""
     return [
-        helper.make_node("Constant", [], [name], value_ints=value)
-        for name, value in constants.items()
+        _attribute_constant("walk_step", "value_int", AttributeProto.INT, "direction"),
+        helper.make_node("Constant", [], ["walk_axis"], value_ints=[0]),
+        helper.make_node("Constant", [], ["walk_one"], value_int=1),
+        helper.make_node("Constant", [], ["walk_two"], value_int=2),
+        helper.make_node("Constant", [], ["walk_far"], value_int=2**31 - 1),
+        helper.make_node("Sub", ["walk_step", "walk_one"], ["walk_back"]),
+        helper.make_node("Div", ["walk_back", "walk_two"], ["walk_first"]),
+        helper.make_node("Mul", ["walk_step", "walk_far"], ["walk_last"]),
+        helper.make_node("Unsqueeze", ["walk_first", "walk_axis"], ["walk_starts"]),
+        helper.make_node("Unsqueeze", ["walk_last", "walk_axis"], ["walk_ends"]),
+        helper.make_node("Unsqueeze", ["walk_step", "walk_axis"], ["walk_steps"]),
     ]
 
 
-def _reversed(name: str, out: str) -> NodeProto:
-    """``out`` = ``name`` read backwards along its first axis."""
-    return helper.make_node("Slice", [name, "last", "before_first", "time_axis", "last"], [out])
+def _walked(name: str, out: str) -> NodeProto:
+    """``out`` = ``name`` with its first axis in the order of the walk."""
+    return helper.make_node(
+        "Slice", [name, "walk_starts", "walk_ends", "walk_axis", "walk_steps"], [out]
+    )
+
+
+def _attribute_constant(out: str, field: str, kind: int, attribute: str) -> NodeProto:
+    """A Constant whose value is the calling node's attribute."""
+    node = helper.make_node("Constant", [], [out])
+    node.attribute.append(AttributeProto(name=field, type=kind, ref_attr_name=attribute))
+    return node
 
 
 def _scan_body(variant: Variant) -> GraphProto:
@@ -192,13 +229,7 @@ def _scan_body(variant: Variant) -> GraphProto:
         negated = emit("Neg", raw["f"], out="step_minus_f")
         weight = emit("Sigmoid", negated, out="step_g")
         if variant.scaled:
-            scale = helper.make_node("Constant", [], ["step_scale"])
-            reference = AttributeProto(
-                name="value_float", type=AttributeProto.FLOAT, ref_attr_name="zoneout_scale"
-            )
-            scale.attribute.append(reference)
-            nodes.append(scale)
-            weight = emit("Mul", weight, "step_scale", out="step_g_scaled")
+            weight = emit("Mul", weight, "scale", out="step_g_scaled")
         distance = emit("Sub", z, "step_c_in", out="step_distance")
         kept = "step_c_in"
         added = emit("Mul", weight, distance, out="step_added")
@@ -228,10 +259,8 @@ def _scan_body(variant: Variant) -> GraphProto:
 def register_schemas() -> None:
     """Tell the ``onnx`` package about the operator, so that its checker knows it.
 
-    Idempotent. The schema is the one of docs/op.md.
+    Idempotent; the schema is the one of docs/op.md.
     """
-    from ..pooling.spec import POOLINGS
-
     for spec in POOLINGS.values():
         if onnx.defs.has(spec.op_type, DOMAIN):
             continue
@@ -240,7 +269,6 @@ def register_schemas() -> None:
 
 def _schema(spec: PoolingSpec) -> onnx.defs.OpSchema:
     parameter = onnx.defs.OpSchema.FormalParameter
-    storage = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
     return onnx.defs.OpSchema(
         spec.op_type,
         DOMAIN,
@@ -255,7 +283,7 @@ def _schema(spec: PoolingSpec) -> onnx.defs.OpSchema:
             parameter("h", "S", "[T, B, H] outputs, 0 beyond lengths."),
             parameter("c_T", "tensor(float)", "[B, H] state after the last valid step."),
         ],
-        type_constraints=[("S", storage, "Storage type.")],
+        type_constraints=[("S", list(STORAGE_TYPES), "Storage type.")],
         attributes=[
             onnx.defs.OpSchema.Attribute(proto.name, proto, "")
             for proto in _attribute_defaults()

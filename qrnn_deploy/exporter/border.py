@@ -1,0 +1,157 @@
+"""A model with everything at its border: inputs, lengths and states in; outputs and states out.
+
+The exporter traces a :class:`Border`, the streaming check and ``verify`` run one, so all three
+mean the same by "the model". A user's module inside needs to know nothing of states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ExportError
+from ..metadata import Metadata
+from ..nn.binding import Binding, bound
+from ..nn.layer import LayerState, QRNNLayer
+
+
+class Border(nn.Module):
+    """``forward(*inputs, [lengths], *states) -> (*outputs, *new_states)``, all batch first.
+
+    Shapes and dtypes are those of ``metadata``; a packed state is one float32 [B, S]. In a
+    double-precision copy (``copy.deepcopy(border).double()``) everything float is float64.
+    """
+
+    def __init__(self, module: nn.Module, metadata: Metadata, *, tagged: bool = False) -> None:
+        """Wrap ``module``; ``tagged`` marks the tensors that the graph pass is to name."""
+        super().__init__()
+        self.module = module
+        self.metadata = metadata
+        self.tagged = tagged
+
+    def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        """Run the module with its state lifted out; see the class."""
+        meta = self.metadata
+        count = len(meta.inputs)
+        inputs = [self._turned(x) for x in flat[:count]]
+        lengths = flat[count] if meta.ragged else None
+        lift = StateLift(self.module, meta, self._unpacked(flat[count + meta.ragged :]), lengths)
+        lift.tagged = self.tagged
+        with bound(lift):
+            result = self.module(*inputs)
+        outputs = [self._turned(y) for y in output_leaves(result)]
+        return (*outputs, *self._packed(lift.new_states))
+
+    def _turned(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if self.metadata.time_major and x.dim() >= 2 else x
+
+    def _unpacked(self, flat: Sequence[Tensor]) -> list[Tensor]:
+        """The states in metadata order, each in the type its layer wants."""
+        meta = self.metadata
+        if meta.state_mode != "packed":
+            return list(flat)
+        (packed,) = flat
+        states = []
+        for entry in meta.states:
+            part = packed[:, entry.offset : entry.offset + entry.size]
+            part = part.reshape(-1, *entry.shape)
+            layer = self.module.get_submodule(meta.layers[entry.layer].name)
+            assert isinstance(layer, QRNNLayer)
+            states.append(part.to(layer.weight.dtype) if entry.kind == "x" else part)
+        return states
+
+    def _packed(self, states: dict[str, Tensor]) -> list[Tensor]:
+        meta = self.metadata
+        ordered = [states[entry.name] for entry in meta.states]
+        if meta.state_mode != "packed" or not ordered:
+            return ordered
+        pooled = next(s for s, entry in zip(ordered, meta.states, strict=True) if entry.kind == "c")
+        return [torch.cat([s.flatten(1).to(pooled.dtype) for s in ordered], dim=1)]
+
+
+class StateLift(Binding):
+    """Gives each layer the state from the border and keeps the one that results."""
+
+    tagged = False
+
+    def __init__(
+        self,
+        module: nn.Module,
+        metadata: Metadata,
+        states: Sequence[Tensor],
+        lengths: Tensor | None,
+    ) -> None:
+        """Take the states in the order of ``metadata.states``."""
+        self.index = {
+            id(module.get_submodule(info.name)): info.index for info in metadata.layers
+        }
+        self.given = {
+            (entry.layer, entry.kind): state
+            for entry, state in zip(metadata.states, states, strict=True)
+        }
+        self.names = {(entry.layer, entry.kind): entry.name for entry in metadata.states}
+        self.lengths = lengths
+        self.new_states: dict[str, Tensor] = {}
+
+    def enter(
+        self, layer: QRNNLayer, x: Tensor, state: LayerState | None, lengths: Tensor | None
+    ) -> tuple[Tensor, LayerState | None, Tensor | None]:
+        """See :meth:`Binding.enter`."""
+        index = self.index[id(layer)]
+        if (index, "c") in self.given:
+            window = self.given.get((index, "x"))
+            state = LayerState(self.given[index, "c"], window)
+        if lengths is None:
+            lengths = self.lengths
+        return self._tag(x, index, "input"), state, lengths
+
+    def gates(self, layer: QRNNLayer, gates: Tensor) -> Tensor:
+        """See :meth:`Binding.gates`."""
+        return self._tag(gates, self.index[id(layer)], "gates")
+
+    def leave(self, layer: QRNNLayer, y: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """See :meth:`Binding.leave`."""
+        index = self.index[id(layer)]
+        for kind, value in (("c", state.c), ("x", state.x)):
+            if (index, kind) in self.names and value is not None:
+                self.new_states[self.names[index, kind]] = value
+        return y, state
+
+    def _tag(self, x: Tensor, index: int, what: str) -> Tensor:
+        if not self.tagged:
+            return x
+        from .translate import tag
+
+        return tag(x, f"layer_{index:02d}_{what}")
+
+
+def output_leaves(result: Any) -> list[Tensor]:
+    """The tensors of a module's result in order, without the states of our layers.
+
+    Raises:
+        ExportError: the result holds something that an ONNX graph cannot return.
+    """
+    return [leaf for _, leaf in named_output_leaves(result)]
+
+
+def named_output_leaves(result: Any) -> list[tuple[str | None, Tensor]]:
+    """As :func:`output_leaves`, with the key for the values of a dictionary."""
+    if isinstance(result, LayerState) or result is None:
+        return []
+    if isinstance(result, Tensor):
+        return [(None, result)]
+    if isinstance(result, (tuple, list)):
+        return [leaf for item in result for leaf in named_output_leaves(item)]
+    if isinstance(result, dict):
+        return [
+            (str(key), tensor)
+            for key, item in result.items()
+            for _, tensor in named_output_leaves(item)
+        ]
+    raise ExportError(
+        f"the model returns a {type(result).__name__}: expected tensors, or tuples, lists and "
+        "dicts of them"
+    )

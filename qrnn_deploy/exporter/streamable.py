@@ -1,0 +1,88 @@
+"""Does the model give the same answer in chunks? Asked before a streaming file is written.
+
+The QRNN layers carry their state, but a model may look across time elsewhere: a convolution with
+padding, an nn.LSTM, attention, a mean over time. Such a file would run and be quietly wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import ExportError
+from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
+from .border import Border
+from .golden import make_inputs, run_border
+
+_CHUNKS = (3, 1, 4, 2)
+
+
+def check_streamable(reference: Border, example: Sequence[Tensor]) -> None:
+    """Compare chunks with the whole sequence in float64.
+
+    Args:
+        reference: the model in double precision (:func:`.golden.in_double`).
+        example: the example inputs.
+
+    Raises:
+        ExportError: an output departs; it names the output, by how much, and what to do.
+    """
+    meta = reference.metadata
+    total = sum(_CHUNKS)
+    whole = make_inputs(
+        meta, example, batch=2, time=total, seed=7, random_state=True, lengths=[total, total]
+    )
+    expected = run_border(reference, whole)
+    pieces: dict[str, list[Tensor]] = {port.name: [] for port in meta.outputs}
+    feed, start = dict(whole), 0
+    for size in _CHUNKS:
+        for port in meta.inputs:
+            if port.time_axis is not None:
+                feed[port.name] = whole[port.name].narrow(port.time_axis, start, size)
+        if meta.ragged:
+            feed[LENGTHS] = torch.full((2,), size, dtype=torch.int64)
+        result = _run_chunk(reference, feed, size)
+        for name, parts in pieces.items():
+            parts.append(result[name])
+        feed.update(_next_states(meta, result))
+        start += size
+    for port in meta.outputs:
+        parts = pieces[port.name]
+        got = parts[-1] if port.time_axis is None else torch.cat(parts, dim=port.time_axis)
+        _compare(port.name, got, expected[port.name])
+
+
+def _run_chunk(reference: Border, feed: dict[str, Tensor], size: int) -> dict[str, Tensor]:
+    try:
+        return run_border(reference, feed)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ExportError(
+            f"the model cannot stream: a chunk of {size} steps fails ({reason}); export with "
+            "states='none' (--states none) to run whole sequences"
+        ) from error
+
+
+def _next_states(meta: Metadata, result: dict[str, Tensor]) -> dict[str, Tensor]:
+    if meta.state_mode == "packed":
+        return {PACKED_INPUT: result[PACKED_OUTPUT]}
+    return {state.input: result[state.output] for state in meta.states}
+
+
+def _compare(name: str, got: Tensor, expected: Tensor) -> None:
+    same_shape = got.shape == expected.shape
+    if same_shape and torch.allclose(got, expected, rtol=1e-9, atol=1e-9, equal_nan=True):
+        return
+    what = (
+        f"differ by up to {(got - expected).abs().max().item():.2g}"
+        if same_shape
+        else f"have shape {tuple(got.shape)} rather than {tuple(expected.shape)}"
+    )
+    raise ExportError(
+        f"the model cannot stream: in chunks the values of output {name!r} {what}, so something "
+        "other than the QRNN layers looks across time (a padded convolution, nn.LSTM, attention, "
+        "pooling over time); export with states='none' (--states none), or make that part causal "
+        "with a state of its own"
+    )

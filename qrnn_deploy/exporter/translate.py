@@ -1,0 +1,93 @@
+"""From ``torch.export`` to ONNX: how our operators become nodes.
+
+Besides pooling there is ``qrnn_deploy::tag``, an identity that exists only while exporting. It
+marks a tensor with a name that survives every optimisation of the exporter; :mod:`.graph` turns
+the mark into the tensor's name and removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import onnxscript
+import torch
+from torch import Tensor
+
+from ..pooling import torch_op  # noqa: F401  (registers the torch.library operators)
+from ..pooling.spec import DOMAIN, OPSET_VERSION, PLUGIN_VERSION, POOLINGS, PoolingSpec
+from .function_body import STORAGE_TYPES, register_schemas
+
+TAG_OP_TYPE = "Tag"
+
+
+@torch.library.custom_op(f"{DOMAIN}::tag", mutates_args=())
+def tag(x: Tensor, name: str) -> Tensor:
+    """A copy of ``x`` that carries ``name`` through export."""
+    return x.clone()
+
+
+@tag.register_fake
+def _(x: Tensor, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """The ``custom_translation_table`` for ``torch.onnx.export``."""
+    register_schemas()
+    if not onnx.defs.has(TAG_OP_TYPE, DOMAIN):
+        onnx.defs.register_schema(_tag_schema())
+    domain = onnxscript.values.Opset(DOMAIN, OPSET_VERSION)
+    namespace = getattr(torch.ops, DOMAIN)
+    table: dict[Callable[..., Any], Callable[..., Any]] = {
+        getattr(namespace, f"pool_{spec.name}").default: _pool_translation(domain, spec)
+        for spec in POOLINGS.values()
+    }
+    table[namespace.tag.default] = _tag_translation(domain)
+    return table
+
+
+def _pool_translation(domain: onnxscript.values.Opset, spec: PoolingSpec) -> Callable[..., Any]:
+    emit = getattr(domain, spec.op_type)
+
+    def translate(
+        gates: Any, c0: Any, lengths: Any, direction: int, activation: str, zoneout_scale: float
+    ) -> Any:
+        return emit(
+            gates,
+            c0,
+            lengths,
+            direction=direction,
+            activation=activation,
+            zoneout_scale=zoneout_scale,
+            plugin_version=PLUGIN_VERSION,
+            plugin_namespace=DOMAIN,
+        )
+
+    return translate
+
+
+def _tag_translation(domain: onnxscript.values.Opset) -> Callable[..., Any]:
+    emit = getattr(domain, TAG_OP_TYPE)
+
+    def translate(x: Any, name: str) -> Any:
+        return emit(x, name=name)
+
+    return translate
+
+
+def _tag_schema() -> onnx.defs.OpSchema:
+    parameter = onnx.defs.OpSchema.FormalParameter
+    return onnx.defs.OpSchema(
+        TAG_OP_TYPE,
+        DOMAIN,
+        OPSET_VERSION,
+        doc="Identity that names its tensor; only between tracing and finishing.",
+        inputs=[parameter("x", "T")],
+        outputs=[parameter("y", "T")],
+        type_constraints=[("T", list(STORAGE_TYPES), "Any.")],
+        attributes=[
+            onnx.defs.OpSchema.Attribute("name", onnx.defs.OpSchema.AttrType.STRING, required=True)
+        ],
+    )
