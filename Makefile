@@ -12,7 +12,6 @@ SETUP := $(VENV)/.setup-done
 LIBRARY := $(BUILD)/.installed
 PLUGIN_FILES := $(shell find plugins -type f 2>/dev/null)
 CXX_FILES := $(filter %.cc %.cpp %.h %.hpp,$(PLUGIN_FILES))
-SOURCES := qrnn_deploy tests bench examples
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,7 +30,7 @@ $(SETUP): pyproject.toml
 
 # The editable install reads Python from this folder; the library is built into it.
 $(LIBRARY): $(SETUP) $(PLUGIN_FILES)
-	$(BIN)/cmake -S plugins -B $(BUILD) -G Ninja -D CMAKE_BUILD_TYPE=Release \
+	$(BIN)/cmake -S plugins -B $(BUILD) -G Ninja -D CMAKE_BUILD_TYPE=Release -D QRNN_DEPLOY_REQUIRE_KERNEL=ON \
 		-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 	$(BIN)/cmake --install $(BUILD) --prefix $(CURDIR)
@@ -50,6 +49,9 @@ format: setup ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
+
+docs: setup ## Rewrite docs/cli.md from the help texts
+	$(BIN)/python scripts/cli_docs.py
 
 wheel: setup ## Build the source archive and the wheel into dist/
 	$(BIN)/python -m build --outdir dist .

@@ -20,20 +20,20 @@ from .errors import QrnnDeployError
 if TYPE_CHECKING:
     from .checkpoints import load_checkpoint as load_checkpoint
     from .checkpoints import save_checkpoint as save_checkpoint
-    from .export import export as export
+    from .exporter import export as export
     from .runtime import Session as Session
     from .runtime import StreamingSession as StreamingSession
-    from .verify import verify as verify
+    from .verifier import verify as verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Session": "runtime",
     "StreamingSession": "runtime",
-    "export": "export",
+    "export": "exporter",
     "load_checkpoint": "checkpoints",
     "save_checkpoint": "checkpoints",
-    "verify": "verify",
+    "verify": "verifier",
 }
 
 __all__ = [
@@ -53,11 +53,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{home}", __name__)
-    # `export` and `verify` name both a subpackage and its function. The import system binds the
-    # subpackage, which is callable, so that `qrnn_deploy.export(...)` and
-    # `qrnn_deploy.export.export_checkpoint(...)` both work, whichever came first.
-    value = module if name == home else getattr(module, name)
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
 

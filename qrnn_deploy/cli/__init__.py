@@ -22,6 +22,11 @@ import click
 from .. import __version__
 from ..errors import QrnnDeployError
 from .completion import completion
+from .doctor import doctor
+from .export import export
+from .inspect import inspect
+from .run import run
+from .verify import verify
 
 EXIT_USER_ERROR = 2
 EXIT_DEFECT = 70
@@ -35,7 +40,16 @@ class Options:
     debug: bool = False
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """Lists its commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, package_name="qrnn-deploy", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_obj
@@ -55,7 +69,7 @@ def cli(options: Options, debug: bool) -> None:
     options.debug = debug
 
 
-for _command in (completion,):
+for _command in (export, verify, run, inspect, doctor, completion):
     cli.add_command(_command)
 
 

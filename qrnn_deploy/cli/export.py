@@ -1,0 +1,101 @@
+"""``qrnn-deploy export``: checkpoint in, ONNX file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._shared import byte_size, json_option, print_json, spinner
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="ONNX file to write. Test vectors go into a folder beside it, model.golden.",
+)
+@click.option(
+    "--states",
+    type=click.Choice(["separate", "packed", "none"]),
+    default="separate",
+    show_default=True,
+    help="The recurrent state as one input and output per layer, as one [B, S] tensor, or, for "
+    "whole sequences only, fixed at zero.",
+)
+@click.option("--lengths", is_flag=True, help="Add the input `lengths` [B] for ragged batches.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Storage type of weights and activations. Default: the checkpoint's. The recurrence is "
+    "always float32. ONNX Runtime's CPU provider cannot run a whole bfloat16 model.",
+)
+@click.option("--inline", is_flag=True, help="Write standard ONNX only, without functions.")
+@click.option(
+    "--external-data/--single-file",
+    "external_data",
+    default=None,
+    help="Put the weights into a file beside the model, or never. Default: above 256 MiB.",
+)
+@click.option("--no-golden", is_flag=True, help="Do not write test vectors.")
+@click.option("--allow-non-finite", is_flag=True, help="Accept NaN and infinity among the weights.")
+@json_option
+def export(
+    checkpoint: Path,
+    output: Path,
+    states: str,
+    lengths: bool,
+    dtype: str | None,
+    inline: bool,
+    external_data: bool | None,
+    no_golden: bool,
+    allow_non_finite: bool,
+    as_json: bool,
+) -> None:
+    """Write the model of CHECKPOINT as an ONNX file.
+
+    Each pooling recurrence becomes one node. A runtime that loads our kernel library runs it
+    there; any other runs the function of standard ONNX that the file carries under the same name.
+    Nothing is left behind when an export fails or is interrupted.
+
+    \b
+    Examples:
+      qrnn-deploy export model.safetensors -o model.onnx
+      qrnn-deploy export model.safetensors -o server.onnx --states packed --lengths
+      qrnn-deploy export model.safetensors -o plain.onnx --inline --dtype float16
+
+    Needs the extra `export` (torch).
+    """
+    with spinner(f"loading {checkpoint.name}") as update:
+        from ..exporter import export_checkpoint  # imports torch, a second or two
+
+        report = export_checkpoint(
+            checkpoint,
+            output,
+            states=states,
+            lengths=lengths,
+            dtype=dtype,
+            inline=inline,
+            external_data=external_data,
+            golden=not no_golden,
+            allow_non_finite=allow_non_finite,
+            progress=update,
+        )
+    if as_json:
+        print_json(report.to_json())
+        return
+    meta = report.metadata
+    layers = f"{len(meta.layers)} layer{'s' if len(meta.layers) != 1 else ''}"
+    click.echo(
+        f"{report.path}: {byte_size(report.bytes)}, {meta.dtype}, {layers}, "
+        f"states {meta.state_mode}"
+    )
+    for name in report.files:
+        if name != str(report.path):
+            click.echo(f"  with {name}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"Next: qrnn-deploy verify {report.path} --checkpoint {checkpoint}")

@@ -1,0 +1,115 @@
+"""``qrnn-deploy inspect``: what is in an exported file, and what will run it here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ._shared import byte_size, json_option, kernel_option, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..inspection import Inspection
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@kernel_option
+@json_option
+def inspect(model: Path, kernel: str, as_json: bool) -> None:
+    """Show what the ONNX file MODEL takes, returns and holds.
+
+    Inputs, outputs, carried states, layers, sizes, where it came from, and which implementation of
+    the pooling recurrence runs on this machine: that is read from a session, not guessed.
+
+    \b
+    Examples:
+      qrnn-deploy inspect model.onnx
+      qrnn-deploy inspect model.onnx --json | jq .states
+    """
+    from ..inspection import inspect_model
+
+    facts = inspect_model(model, kernel=kernel)
+    if as_json:
+        print_json(facts.to_dict())
+    else:
+        _print(facts)
+
+
+def _print(facts: Inspection) -> None:
+    from rich.console import Console
+
+    # Names of layers and tensors may hold brackets, which are no markup here.
+    console = Console(markup=False, highlight=False)
+    meta = facts.metadata
+    total = facts.file_bytes + sum(facts.external_bytes.values())
+    console.print(
+        f"{facts.path}: {byte_size(total)}, {facts.parameters:,} parameters, {meta.dtype}, "
+        f"states {meta.state_mode}{', ragged' if meta.ragged else ''}"
+    )
+    for name, size in facts.external_bytes.items():
+        console.print(f"  weights in {name}, {byte_size(size)}")
+    rows = [("input", p.name, p.dtype, _shape(p.shape)) for p in meta.inputs]
+    rows += [("output", p.name, p.dtype, _shape(p.shape)) for p in meta.outputs]
+    for state in facts.states():
+        border = f"{state['input']} -> {state['output']}" if "input" in state else state["name"]
+        if "offset" in state:
+            border += f", columns from {state['offset']} ({state['name']})"
+        rows.append(("state", border, state["dtype"], _shape(state["shape"])))
+    console.print(_table(["", "name", "type", "shape"], rows))
+    console.print(
+        _table(
+            ["layer", "pooling", "window", "activation", "zoneout scale", "size", "runs as"],
+            [
+                (
+                    layer.name,
+                    layer.pooling + (" reverse" if layer.direction < 0 else ""),
+                    str(layer.window),
+                    layer.activation,
+                    f"{layer.zoneout_scale:g}",
+                    f"{layer.input_size} -> {layer.hidden_size}",
+                    (facts.implementation or {}).get(layer.node, "?"),
+                )
+                for layer in meta.layers
+            ],
+        )
+    )
+    console.print(f"On this machine: {_verdict(facts)}")
+    if meta.vocabulary:
+        console.print(f"Vocabulary: {len(meta.vocabulary)} tokens")
+    console.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
+    for assumption in meta.assumptions:
+        console.print(f"Assumed: {assumption}")
+    source = ", ".join(f"{key} {value}" for key, value in (meta.source or {}).items())
+    console.print(f"Source: {source or 'a module in memory'}")
+    opsets = ", ".join(f"{domain} {version}" for domain, version in facts.opsets.items())
+    console.print(
+        f"Written by qrnn-deploy {meta.toolkit_version or '?'}; ONNX IR {facts.ir_version}; "
+        f"opsets {opsets}; functions {', '.join(facts.functions) or 'none (inlined)'}"
+    )
+
+
+def _verdict(facts: Inspection) -> str:
+    if facts.implementation is None:
+        return f"cannot be run: {facts.obstacle}"
+    counts = Counter(facts.implementation.values())
+    return ", ".join(f"{n} of {counts.total()} pooling nodes by {how}" for how, n in counts.items())
+
+
+def _shape(shape: list[Any]) -> str:
+    return "[" + ", ".join(str(size) for size in shape) + "]"
+
+
+def _table(headings: list[str], rows: list[tuple[str, ...]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

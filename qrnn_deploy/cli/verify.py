@@ -1,0 +1,61 @@
+"""``qrnn-deploy verify``: is the exported model still the model it came from?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._shared import json_option, spinner
+
+EXIT_DIFFERENT = 1
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="The checkpoint it was exported from (needs the extra `export`). Without it the test "
+    "vectors beside the model are compared, and no torch is needed.",
+)
+@click.option("--per-layer", is_flag=True, help="Compare layer by layer; name the first to depart.")
+@click.option("--atol", type=click.FloatRange(min=0), help="Absolute tolerance instead of ours.")
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    model: Path,
+    checkpoint: Path | None,
+    per_layer: bool,
+    atol: float | None,
+    as_json: bool,
+) -> None:
+    """Compare the ONNX file MODEL with its PyTorch original.
+
+    The file runs with the kernel and with the standard-ONNX function, over a grid of lengths,
+    batch sizes, chunkings and initial states. An output passes when its error against the model
+    in float64 is at most four times that of PyTorch in the file's own type, or below a floor
+    derived for the type. The table shows the largest errors and the smallest tolerance that would
+    have passed.
+
+    \b
+    Examples:
+      qrnn-deploy verify model.onnx --checkpoint model.safetensors
+      qrnn-deploy verify model.onnx --checkpoint model.safetensors --per-layer
+      qrnn-deploy verify model.onnx --json
+
+    Exit status: 0 equal within tolerance, 1 not, 2 for a mistake such as a missing file.
+    """
+    from ..verifier import verify as compare
+
+    with spinner(f"verifying {model.name}"):
+        report = compare(model, checkpoint=checkpoint, per_layer=per_layer, atol=atol)
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        from rich.console import Console
+
+        Console().print(report)
+    if not report.passed:
+        context.exit(EXIT_DIFFERENT)

@@ -1,0 +1,184 @@
+"""What works on this machine, and how to get the rest.
+
+:func:`diagnose` gathers facts; it fails on no machine, since a broken one is what it is for. The
+kernel is tried in a process of its own (:mod:`qrnn_deploy._selftest`): a library that crashes
+takes that process down, and the report says so.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from ._optional import EXTRAS
+
+PACKAGES = (
+    "numpy",
+    "onnx",
+    "click",
+    "safetensors",
+    "rich",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "onnxscript",
+)
+"""Distributions whose versions matter to a report."""
+
+CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_bf16", "amx_bf16")
+"""Flags of /proc/cpuinfo that the kernel or ONNX Runtime make use of."""
+
+SELFTEST_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing the toolkit can do.
+
+    Attributes:
+        name: what.
+        works: whether it works here, as tried or found, not assumed.
+        detail: what was seen.
+        remedy: how to get it, empty where it works or nothing can be done yet.
+    """
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The whole report.
+
+    Attributes:
+        version: of qrnn-deploy.
+        location: folder of the package.
+        python: version and executable.
+        system: operating system and machine.
+        cpu: model name, processors usable by this process, and which of :data:`CPU_FLAGS` it has.
+        packages: version of each of :data:`PACKAGES`, None where absent.
+        selftest: what :mod:`qrnn_deploy._selftest` reported.
+        abilities: what works.
+    """
+
+    version: str
+    location: str
+    python: str
+    system: str
+    cpu: dict[str, Any]
+    packages: dict[str, str | None]
+    selftest: dict[str, Any]
+    abilities: list[Ability]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine and try what can be tried; takes a second or two."""
+    packages = {name: _version(name) for name in PACKAGES}
+    selftest = run_selftest()
+    return Diagnosis(
+        version=__version__,
+        location=str(Path(__file__).parent),
+        python=f"{platform.python_version()} ({sys.executable})",
+        system=f"{_distribution()} {platform.machine()}",
+        cpu=_cpu(),
+        packages=packages,
+        selftest=selftest,
+        abilities=_abilities(packages, selftest),
+    )
+
+
+def run_selftest() -> dict[str, Any]:
+    """Run :mod:`qrnn_deploy._selftest` in a process of its own.
+
+    Returns:
+        What it printed; ``{"crash": reason}`` where it did not live to print it.
+    """
+    command = [sys.executable, "-m", "qrnn_deploy._selftest"]
+    # The child finds the package where this process did, installed or not.
+    path = os.pathsep.join(
+        [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SELFTEST_SECONDS,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return report
+    except subprocess.TimeoutExpired:
+        return {"crash": f"no answer within {SELFTEST_SECONDS} seconds"}
+    except (IndexError, json.JSONDecodeError):
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"crash": f"the self-test process ended with status {done.returncode}: {last}"}
+
+
+def _abilities(packages: dict[str, str | None], selftest: dict[str, Any]) -> list[Ability]:
+    export_missing = [name for name in ("torch", "onnxscript") if packages[name] is None]
+    return [
+        Ability(
+            "export",
+            not export_missing,
+            f"torch {packages['torch']}"
+            if not export_missing
+            else f"{' and '.join(export_missing)} not installed",
+            f"pip install 'qrnn-deploy[{EXTRAS['torch']}]'" if export_missing else "",
+        ),
+        _run_ability("run on the CPU, function form", "function", selftest),
+        _run_ability("run on the CPU, kernel", "kernel", selftest),
+        Ability("run on CUDA", False, "not part of this release"),
+        Ability("run on TensorRT", False, "not part of this release"),
+    ]
+
+
+def _run_ability(name: str, which: str, selftest: dict[str, Any]) -> Ability:
+    if "crash" in selftest:
+        return Ability(name, False, selftest["crash"], "reinstall qrnn-deploy and onnxruntime")
+    result = selftest[which]
+    return Ability(name, result["works"], result["detail"], result["remedy"])
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _cpu() -> dict[str, Any]:
+    facts: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    present = facts.get("flags", "").split()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "name": facts.get("model name") or platform.processor() or "unknown",
+        "processors": usable,
+        "flags": [flag for flag in CPU_FLAGS if flag in present],
+    }

@@ -1,0 +1,133 @@
+"""Frames through a model, in chunks: raw float32 or a .npy array in, the same out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError, ModelError
+from .metadata import Metadata, PortInfo
+
+RAW_DTYPE = np.dtype("<f4")
+"""What a raw stream holds, whatever the model's own type."""
+
+
+class Stepper(Protocol):
+    """The part of a streaming session that is used here."""
+
+    def step(self, x: NDArray[Any], /) -> Any:
+        """Inputs [B, T, ...] -> output [B, T, ...] or a dict of them; the state stays inside."""
+
+
+def single_input(metadata: Metadata) -> PortInfo:
+    """The data input of a model that has exactly one, running over time.
+
+    Raises:
+        ModelError: a model with several inputs, which no single stream can feed.
+    """
+    if len(metadata.inputs) != 1 or metadata.inputs[0].time_axis != 1:
+        names = ", ".join(f"{port.name} {port.shape}" for port in metadata.inputs)
+        raise ModelError(
+            f"the model takes {names}: expected one input [batch, time, ...] to stream into; "
+            "call qrnn_deploy.Session or StreamingSession from Python"
+        )
+    return metadata.inputs[0]
+
+
+def frame_shape(port: PortInfo) -> tuple[int, ...]:
+    """Sizes of one frame of an input: its axes after batch and time.
+
+    Raises:
+        ModelError: an axis other than batch and time is dynamic.
+    """
+    sizes = port.shape[2:]
+    if not all(isinstance(size, int) for size in sizes):
+        raise ModelError(f"input {port.name} {port.shape} has frames of no fixed size")
+    return tuple(int(size) for size in sizes)
+
+
+def read_raw(source: BinaryIO, shape: tuple[int, ...], chunk: int) -> Iterator[NDArray[Any]]:
+    """Frames of a raw float32 stream as arrays [1, up to chunk, *shape].
+
+    Raises:
+        InputError: the stream ends within a frame.
+    """
+    frame = int(np.prod(shape, dtype=np.int64)) * RAW_DTYPE.itemsize
+    while data := source.read(chunk * frame):
+        if len(data) % frame:
+            raise InputError(
+                f"the input ends {len(data) % frame} bytes into a frame: expected a multiple of "
+                f"{frame} bytes (float32 {list(shape)})"
+            )
+        yield np.frombuffer(data, RAW_DTYPE).reshape(1, -1, *shape)
+
+
+def read_npy(source: BinaryIO, port: PortInfo) -> tuple[NDArray[Any], bool]:
+    """A .npy array as [B, T, ...] in the input's type.
+
+    Returns:
+        The array, and whether a batch axis of 1 was put in front of it.
+
+    Raises:
+        InputError: not a .npy file, Python objects in it, or a rank, frame or type that the
+            model does not take.
+    """
+    try:
+        array = np.lib.format.read_array(_seekable(source), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(
+            f"the input is not a readable .npy array ({error}): write it with numpy.save, or give "
+            "raw float32 frames and --format raw"
+        ) from None
+    wanted = len(port.shape)
+    unbatched = array.ndim == wanted - 1
+    if unbatched:
+        array = array[None]
+    if array.ndim != wanted or array.shape[2:] != frame_shape(port):
+        raise InputError(
+            f"the array has shape {list(array.shape[1:] if unbatched else array.shape)}, expected "
+            f"{list(port.shape)} or {list(port.shape[1:])} for input {port.name!r}"
+        )
+    if not np.can_cast(array.dtype, model_dtype(port), "same_kind"):
+        raise InputError(
+            f"the array holds {array.dtype}, expected {port.dtype} for input {port.name!r}"
+        )
+    return array, unbatched
+
+
+def model_dtype(port: PortInfo) -> np.dtype[Any]:
+    """NumPy type of a port.
+
+    Raises:
+        ModelError: bfloat16, which NumPy lacks and ONNX Runtime's CPU provider does not multiply.
+    """
+    if port.dtype == "bfloat16":
+        raise ModelError(
+            "the model is bfloat16, which ONNX Runtime's CPU provider cannot run: "
+            "export it with --dtype float32 or float16"
+        )
+    return np.dtype(port.dtype)
+
+
+def stream_chunks(
+    stream: Stepper, chunks: Iterator[NDArray[Any]], metadata: Metadata
+) -> Iterator[NDArray[Any]]:
+    """The model's first output for each chunk of its input, [B, T, ...]."""
+    dtype = model_dtype(single_input(metadata))
+    for chunk in chunks:
+        result = stream.step(chunk.astype(dtype, copy=False))
+        yield result[metadata.outputs[0].name] if isinstance(result, dict) else result
+
+
+def split(array: NDArray[Any], chunk: int) -> Iterator[NDArray[Any]]:
+    """Pieces [B, up to chunk, ...] of an array; one empty piece for an array without steps."""
+    for start in range(0, max(array.shape[1], 1), chunk):
+        yield array[:, start : start + chunk]
+
+
+def _seekable(source: BinaryIO) -> BinaryIO:
+    return source if source.seekable() else io.BytesIO(source.read())

@@ -1,0 +1,77 @@
+"""The lazy top level, and what a missing extra says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import qrnn_deploy
+from qrnn_deploy import _optional
+from qrnn_deploy.errors import MissingDependencyError, QrnnDeployError
+
+
+def test_import_loads_nothing_heavy():
+    program = (
+        "import sys, qrnn_deploy\n"
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'numpy', 'click'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_public_names_resolve_and_unknown_ones_do_not():
+    for name in qrnn_deploy.__all__:
+        assert getattr(qrnn_deploy, name) is not None
+        assert name in dir(qrnn_deploy)
+    with pytest.raises(AttributeError, match="no attribute 'exprot'"):
+        qrnn_deploy.exprot  # noqa: B018
+
+
+def test_functions_stay_functions_after_their_subpackage_was_imported():
+    program = (
+        "import qrnn_deploy.exporter, qrnn_deploy\n"
+        "assert qrnn_deploy.export is qrnn_deploy.exporter.export"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("onnxruntime", "cpu"), ("torch", "export"), ("torch.onnx", "export")],
+)
+def test_missing_package_names_its_extra(module, extra, monkeypatch):
+    package = module.partition(".")[0]
+
+    def gone(name):
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(_optional.importlib, "import_module", gone)
+    with pytest.raises(MissingDependencyError) as caught:
+        _optional.require(module, "qrnn-deploy thing")
+    assert str(caught.value) == (
+        f"qrnn-deploy thing needs {package}, which is not installed: "
+        f"pip install 'qrnn-deploy[{extra}]'"
+    )
+    assert isinstance(caught.value, QrnnDeployError) and isinstance(caught.value, ImportError)
+
+
+def test_broken_package_is_not_called_missing(monkeypatch):
+    def broken(name):
+        raise ModuleNotFoundError("No module named 'sympy'", name="sympy")
+
+    monkeypatch.setattr(_optional.importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match="sympy") as caught:
+        _optional.require("torch", "qrnn-deploy export")
+    assert not isinstance(caught.value, QrnnDeployError)
+
+
+def test_present_package_is_returned():
+    import numpy
+
+    _optional.EXTRAS.setdefault("numpy", "cpu")
+    try:
+        assert _optional.require("numpy", "a test") is numpy
+    finally:
+        del _optional.EXTRAS["numpy"]
