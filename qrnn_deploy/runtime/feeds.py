@@ -1,0 +1,142 @@
+"""Checks and defaults for what a user feeds, from the metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from ..metadata import LENGTHS, PACKED_INPUT, Metadata, PortInfo
+
+Array = NDArray[Any]
+
+
+def as_named(metadata: Metadata, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Array]:
+    """Inputs by name; a single array is the model's only input."""
+    if isinstance(inputs, Mapping):
+        return {str(name): np.asarray(value) for name, value in inputs.items()}
+    if len(metadata.inputs) != 1:
+        names = ", ".join(port.name for port in metadata.inputs)
+        raise InputError(
+            f"got one array for a model with inputs {names}: expected a dictionary of arrays"
+        )
+    return {metadata.inputs[0].name: np.asarray(inputs)}
+
+
+def sizes_of(metadata: Metadata, feed: Mapping[str, Array]) -> dict[str, int]:
+    """Check the model's inputs and return the symbolic sizes (batch, time, ...).
+
+    Raises:
+        InputError: an input is absent, unknown, or of the wrong dtype, rank or size.
+    """
+    sizes: dict[str, int] = {}
+    for port in metadata.inputs:
+        if port.name not in feed:
+            raise InputError(
+                f"input {port.name!r} is missing (got {', '.join(feed) or 'none'}): expected "
+                f"{port.dtype} {_shape_text(port)}"
+            )
+        _check_port(port, feed[port.name], sizes)
+    return sizes
+
+
+def _check_port(port: PortInfo, value: Array, sizes: dict[str, int]) -> None:
+    if value.dtype.name != port.dtype:
+        raise InputError(
+            f"input {port.name!r} has dtype {value.dtype.name}, expected {port.dtype}: "
+            f"convert it with .astype({port.dtype!r})"
+        )
+    if value.ndim != len(port.shape):
+        raise InputError(
+            f"input {port.name!r} has shape {list(value.shape)}, expected rank {len(port.shape)}: "
+            f"{_shape_text(port)}"
+        )
+    for axis, (got, expected) in enumerate(zip(value.shape, port.shape, strict=True)):
+        wanted = sizes.setdefault(expected, got) if isinstance(expected, str) else expected
+        if got != wanted:
+            raise InputError(
+                f"input {port.name!r} has shape {list(value.shape)}, expected {wanted} along axis "
+                f"{axis} of {_shape_text(port)}"
+            )
+
+
+def check_lengths(lengths: Array, batch: int, time: int) -> Array:
+    """Valid lengths as int64.
+
+    Raises:
+        InputError: not integers, not [B], or a value outside 0..T.
+    """
+    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
+        raise InputError(
+            f"lengths is {lengths.dtype.name} {list(lengths.shape)}, expected int64 [{batch}]"
+        )
+    lengths = lengths.astype(np.int64)
+    if lengths.size and (lengths.min() < 0 or lengths.max() > time):
+        raise InputError(
+            f"lengths spans {lengths.min()}..{lengths.max()}, expected values in 0..{time} (time)"
+        )
+    return lengths
+
+
+def complete(metadata: Metadata, feed: dict[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+    """A full feed: checked inputs, lengths (default: all steps) and states (default: zero).
+
+    Raises:
+        InputError: see :func:`sizes_of`; also for unknown names and misfitting states.
+    """
+    sizes = sizes_of(metadata, feed)
+    full = {port.name: np.ascontiguousarray(feed[port.name]) for port in metadata.inputs}
+    batch, time = sizes.get("batch", 1), sizes.get("time", 0)
+    if metadata.ragged:
+        given = feed.get(LENGTHS)
+        full[LENGTHS] = (
+            np.full((batch,), time, np.int64)
+            if given is None
+            else check_lengths(given, batch, time)
+        )
+    for name, shape, dtype in state_inputs(metadata, batch):
+        value = feed.get(name)
+        if value is None:
+            value = np.zeros(shape, dtype)
+        elif value.shape != shape or value.dtype != np.dtype(dtype):
+            raise InputError(
+                f"state {name!r} is {value.dtype.name} {list(value.shape)}, "
+                f"expected {dtype} {list(shape)}"
+            )
+        full[name] = np.ascontiguousarray(value)
+    unknown = sorted(set(feed) - set(full))
+    if unknown:
+        raise InputError(f"unknown input {unknown[0]!r}: expected {', '.join(full)}")
+    return full, sizes
+
+
+def state_inputs(metadata: Metadata, batch: int) -> list[tuple[str, tuple[int, ...], str]]:
+    """(name, shape, dtype) of every state input of the graph."""
+    if metadata.state_mode == "packed":
+        return [(PACKED_INPUT, (batch, metadata.packed_size), "float32")]
+    return [(s.input, (batch, *s.shape), s.dtype) for s in metadata.states]
+
+
+def empty_outputs(metadata: Metadata, sizes: Mapping[str, int]) -> dict[str, Array]:
+    """The outputs of zero steps. ONNX Runtime's Scan refuses T = 0, so no runtime is asked.
+
+    Raises:
+        InputError: an output has no time axis, so zero steps have no answer.
+    """
+    outputs = {}
+    for port in metadata.outputs:
+        if port.time_axis is None:
+            raise InputError(
+                f"got 0 time steps, but output {port.name!r} sums over time: expected at least 1"
+            )
+        shape = [sizes.get(s, 0) if isinstance(s, str) else s for s in port.shape]
+        shape[port.time_axis] = 0
+        outputs[port.name] = np.zeros(shape, np.dtype(port.dtype))
+    return outputs
+
+
+def _shape_text(port: PortInfo) -> str:
+    return "[" + ", ".join(str(size) for size in port.shape) + "]"

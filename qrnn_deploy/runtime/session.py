@@ -1,0 +1,190 @@
+"""Whole sequences through ONNX Runtime, with our kernel where it is installed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import onnxruntime
+from numpy.typing import ArrayLike
+
+from ..errors import InputError, KernelLibraryError, ModelError
+from ..metadata import Metadata
+from . import feeds
+from .library import FILE_NAME, KernelLibrary, load_library
+
+KernelChoice = Literal["auto", "require", "off"]
+Implementation = Literal["kernel", "function"]
+
+_creating = threading.Lock()
+"""Sessions are created one at a time, so that each counts its own kernels."""
+
+
+class KernelFallbackWarning(UserWarning):
+    """The model runs on its function body because there is no usable kernel library."""
+
+
+class Session:
+    """An exported model, ready to run on whole sequences.
+
+    Attributes:
+        metadata: what the file says about itself.
+        implementation: what runs each pooling node, ``kernel`` or ``function``: the library is
+            asked which kernels ONNX Runtime made, nothing is inferred.
+        onnxruntime_session: the session underneath.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kernel: KernelChoice = "auto",
+        threads: int | None = None,
+        providers: Sequence[Any] | None = None,
+        session_options: onnxruntime.SessionOptions | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            path: a file written by ``qrnn-deploy export``.
+            kernel: ``auto`` uses the kernel library and warns where there is none; ``require``
+                fails there; ``off`` runs the function body.
+            threads: threads inside an operator; None lets ONNX Runtime choose.
+            providers: as for ``onnxruntime.InferenceSession``; default: the CPU.
+            session_options: further options; the kernel library is registered in them.
+
+        Raises:
+            ModelError: the file is missing, damaged, foreign, or not for this runtime.
+            KernelLibraryError: the library is absent (``require``), broken, or too old.
+        """
+        self.path = Path(path)
+        _check_file(self.path)
+        if kernel not in ("auto", "require", "off"):
+            raise InputError(f"kernel={kernel!r}: expected 'auto', 'require' or 'off'")
+        options = session_options or onnxruntime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        # Idle threads otherwise spin and slow down every other session of the process.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        library = None if kernel == "off" else _kernel_library(kernel)
+        if library is not None:
+            options.register_custom_ops_library(str(library.path))
+        created: list[str] = []
+        with _creating:
+            if library is not None:
+                library.drain_created()
+            try:
+                self.onnxruntime_session = onnxruntime.InferenceSession(
+                    str(self.path), options, providers=providers or ["CPUExecutionProvider"]
+                )
+            except Exception as error:  # ONNX Runtime's errors share no base class of their own
+                raise _explain(self.path, library, error) from error
+            if library is not None:
+                created = library.drain_created()
+        properties = self.onnxruntime_session.get_modelmeta().custom_metadata_map
+        self.metadata = Metadata.from_properties(properties, str(self.path))
+        if library is not None:
+            _check_version(self.path, self.metadata, library)
+        self.implementation: dict[str, Implementation] = {
+            layer.node: "kernel" if layer.node in created else "function"
+            for layer in self.metadata.layers
+        }
+        self._output_names = [o.name for o in self.onnxruntime_session.get_outputs()]
+
+    def run(self, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, feeds.Array]:
+        """Run one batch of sequences.
+
+        Args:
+            inputs: arrays by input name, or the only input itself. States default to zero,
+                ``lengths`` of a ragged model to all steps.
+
+        Returns:
+            Every output of the graph by name, states included.
+
+        Raises:
+            InputError: an input does not fit the model; it is named.
+        """
+        feed, sizes = feeds.complete(self.metadata, feeds.as_named(self.metadata, inputs))
+        if sizes.get("time") == 0:
+            outputs = feeds.empty_outputs(self.metadata, sizes)
+            states = feeds.state_inputs(self.metadata, sizes.get("batch", 1))
+            return outputs | {name.removesuffix("_in") + "_out": feed[name] for name, *_ in states}
+        try:
+            values = self.onnxruntime_session.run(self._output_names, feed)
+        except Exception as error:
+            raise run_error(error) from error
+        return dict(zip(self._output_names, values, strict=True))
+
+
+def run_error(error: Exception) -> InputError:
+    """What ONNX Runtime says of a feed that passed our checks, in one line."""
+    return InputError(f"ONNX Runtime refused the input ({_first_line(error)})")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder: expected an ONNX file")
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist: expected an ONNX file")
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path} is empty: expected an ONNX file; export the model again")
+
+
+def _kernel_library(choice: KernelChoice) -> KernelLibrary | None:
+    library = load_library()
+    if library is not None:
+        return library
+    advice = (
+        f"the kernel library {FILE_NAME} is not installed: reinstall qrnn-deploy where a C++ "
+        "compiler is (`qrnn-deploy doctor` shows what is missing)"
+    )
+    if choice == "require":
+        raise KernelLibraryError(advice)
+    warnings.warn(
+        f"running on the slower function body, since {advice}", KernelFallbackWarning, stacklevel=4
+    )
+    return None
+
+
+def _check_version(path: Path, metadata: Metadata, library: KernelLibrary) -> None:
+    if metadata.op_domain_version > library.schema_version:
+        raise KernelLibraryError(
+            f"{path} needs version {metadata.op_domain_version} of the pooling operator, the "
+            f"kernel library {library.path} has {library.schema_version}: upgrade qrnn-deploy, or "
+            "run without the kernel (kernel='off', --kernel off)"
+        )
+
+
+def _explain(path: Path, library: KernelLibrary | None, error: Exception) -> Exception:
+    """Why a session could not be made, in one line."""
+    if library is not None:
+        try:  # a library too old for the file is the likeliest cause; the file says so itself
+            import onnx
+
+            model = onnx.load(str(path), load_external_data=False)
+            properties = {item.key: item.value for item in model.metadata_props}
+            _check_version(path, Metadata.from_properties(properties, str(path)), library)
+        except KernelLibraryError as too_old:
+            return too_old
+        except Exception as unreadable:  # the file itself is bad: ORT's own reason says it best
+            return ModelError(_refusal(path, error, type(unreadable).__name__))
+    return ModelError(_refusal(path, error))
+
+
+def _refusal(path: Path, error: Exception, hint: str = "") -> str:
+    text = str(error)
+    if "bfloat16" in text and "NOT_IMPLEMENTED" in text:
+        return (
+            f"{path} is a bfloat16 model, and ONNX Runtime's CPU provider has no bfloat16 MatMul: "
+            "use another provider, or export with --dtype float32"
+        )
+    return f"{path} cannot be loaded ({_first_line(error)}{', ' * bool(hint)}{hint})"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
