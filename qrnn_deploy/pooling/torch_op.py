@@ -154,35 +154,39 @@ def _split(spec: PoolingSpec, gates: Tensor, hidden: int, walk: _Walk) -> dict[s
 
 def _activate(x: Tensor, activation: str) -> Tensor:
     if activation == "tanh":
-        return torch.tanh(x)
+        # Several times faster than tanh of a strided slice.
+        return torch.tanh(x.contiguous())
     return torch.relu(x) if activation == "relu" else x.contiguous()
 
 
 def _states(
     spec: PoolingSpec, parts: dict[str, Tensor], c0: Tensor, activation: str, scale: float
-) -> Tensor:
-    """C [T+1, B, H] in walk order: c0, then the state after every step.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """C [T+1, B, H] in walk order: c0, then the state after every step; z and the gate used.
 
-    Past the lengths the walk goes on over cleared gates; callers pick and mask what counts.
+    The gate is the candidate's weight g (f, fo) or the input gate i (ifo, if). Past the lengths
+    the walk goes on over cleared gates; callers pick and mask what counts.
     """
     z = _activate(parts["z"], activation)
     states = c0.new_empty((z.shape[0] + 1, *c0.shape))
     states[0].copy_(c0)
     steps = states.unbind(0)
     if spec.has_input_gate:
-        forget = torch.sigmoid(parts["f"]).unbind(0)
-        fresh = torch.sigmoid(parts["i"]).mul_(z).unbind(0)
+        gate = torch.sigmoid(parts["i"])
+        forget, fresh = torch.sigmoid(parts["f"]).unbind(0), (gate * z).unbind(0)
         for t in range(len(fresh)):
             torch.addcmul(fresh[t], forget[t], steps[t], out=steps[t + 1])
     else:
         # g (z - c), not (1 - g) c + g z: slow channels keep their precision over long walks.
-        weight = torch.sigmoid(-parts["f"]).mul_(scale).unbind(0)
-        candidate = z.unbind(0)
+        gate = torch.neg(parts["f"]).sigmoid_()
+        if scale != 1.0:
+            gate.mul_(scale)
+        weight, candidate = gate.unbind(0), z.unbind(0)
         difference = torch.empty_like(c0)
         for t in range(len(candidate)):
             torch.sub(candidate[t], steps[t], out=difference)
             torch.addcmul(steps[t], weight[t], difference, out=steps[t + 1])
-    return states
+    return states, z, gate
 
 
 def _forward(
@@ -198,7 +202,7 @@ def _forward(
     steps, (batch, hidden) = gates.shape[0], c0.shape
     walk = _Walk(lengths, steps, direction, _is_ragged(spec, lengths, steps))
     parts = _split(spec, gates, hidden, walk)
-    states = _states(spec, parts, c0, activation, zoneout_scale)
+    states, _, _ = _states(spec, parts, c0, activation, zoneout_scale)
     c_T = states[lengths, torch.arange(batch, device=lengths.device)]
     h = states[1:]
     if spec.has_output_gate:
@@ -224,24 +228,21 @@ def _backward(
     steps, (batch, hidden) = gates.shape[0], c0.shape
     walk = _Walk(lengths, steps, direction, _is_ragged(spec, lengths, steps))
     parts = _split(spec, gates, hidden, walk)
-    states = _states(spec, parts, c0, activation, zoneout_scale)
+    states, z, gate = _states(spec, parts, c0, activation, zoneout_scale)
     before, after = states[:-1], states[1:]
-    z, f = _activate(parts["z"], activation), torch.sigmoid(parts["f"])
-    grads: dict[str, Tensor] = {}
-
-    incoming = walk.clear(walk.flip(grad_h)).to(c0.dtype)
-    if spec.has_output_gate:
-        o = torch.sigmoid(parts["o"])
-        grads["o"] = incoming * after * o * (1 - o)
-        incoming = incoming * o
+    forget = torch.sigmoid(parts["f"])
+    keep = forget if spec.has_input_gate else 1 - gate
+    packed = c0.new_empty(gates.shape)
+    grads = dict(zip(spec.gates, packed.chunk(spec.gate_count, dim=2), strict=True))
 
     # dc [T+1, B, H]: the gradient of every state, through the steps that follow it.
-    if spec.has_input_gate:
-        keep = f
-    else:
-        weight = torch.sigmoid(-parts["f"]).mul_(zoneout_scale)
-        keep = 1 - weight
-    dc = torch.cat([torch.zeros_like(c0)[None], incoming])
+    dc = c0.new_empty(states.shape)
+    dc[0].zero_()
+    dc[1:].copy_(walk.clear(walk.flip(grad_h)))
+    if spec.has_output_gate:
+        o = torch.sigmoid(parts["o"])
+        _sigmoid_backward(dc[1:] * after, o, grads["o"])
+        dc[1:].mul_(o)
     dc[lengths, torch.arange(batch, device=lengths.device)] += grad_c_T
     slots, keeps = dc.unbind(0), keep.unbind(0)
     for t in range(steps - 1, -1, -1):
@@ -249,20 +250,24 @@ def _backward(
     dc = dc[1:]
 
     if spec.has_input_gate:
-        i = torch.sigmoid(parts["i"])
-        grads["f"] = dc * before * f * (1 - f)
-        grads["i"] = dc * z * i * (1 - i)
-        dz = dc * i
+        _sigmoid_backward(dc * before, forget, grads["f"])
+        _sigmoid_backward(dc * z, gate, grads["i"])
+        dz = dc.mul_(gate)
     else:
-        grads["f"] = dc * (before - z) * weight * f
-        dz = dc * weight
+        dz = dc.mul_(gate)
+        torch.mul((before - z).mul_(dz), forget, out=grads["f"])
     if activation == "tanh":
-        dz = dz * (1 - z * z)
+        dz = torch.ops.aten.tanh_backward(dz, z)
     elif activation == "relu":
-        dz = dz * (z > 0)
-    grads["z"] = dz
-    packed = torch.cat([grads[gate] for gate in spec.gates], dim=2)
-    return walk.flip(walk.clear(packed)).to(gates.dtype).contiguous(), slots[0].clone()
+        dz = torch.ops.aten.threshold_backward(dz, z, 0)
+    grads["z"].copy_(dz)
+    packed = walk.flip(walk.clear(packed)).to(gates.dtype).contiguous()
+    return packed, slots[0].clone()
+
+
+def _sigmoid_backward(grad: Tensor, y: Tensor, out: Tensor) -> None:
+    """Write grad * y (1 - y) into ``out``."""
+    torch.ops.aten.sigmoid_backward.grad_input(grad, y, grad_input=out)
 
 
 _SCHEMA = (
