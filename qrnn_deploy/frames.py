@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from .errors import InputError, ModelError
 from .metadata import Metadata, PortInfo
 
+if TYPE_CHECKING:
+    from .runtime import Session
+
 RAW_DTYPE = np.dtype("<f4")
 """What a raw stream holds, whatever the model's own type."""
 
 
-class Stepper(Protocol):
-    """The part of a streaming session that is used here."""
-
-    def step(self, x: NDArray[Any], /) -> Any:
-        """Inputs [B, T, ...] -> output [B, T, ...] or a dict of them; the state stays inside."""
+DEFAULT_CHUNK = 64
+WHOLE = 2**62
+"""Chunk size that takes a whole sequence."""
 
 
 def single_input(metadata: Metadata) -> PortInfo:
@@ -57,7 +58,7 @@ def read_raw(source: BinaryIO, shape: tuple[int, ...], chunk: int) -> Iterator[N
         InputError: the stream ends within a frame.
     """
     frame = int(np.prod(shape, dtype=np.int64)) * RAW_DTYPE.itemsize
-    while data := source.read(chunk * frame):
+    while data := source.read(-1 if chunk == WHOLE else chunk * frame):
         if len(data) % frame:
             raise InputError(
                 f"the input ends {len(data) % frame} bytes into a frame: expected a multiple of "
@@ -113,14 +114,51 @@ def model_dtype(port: PortInfo) -> np.dtype[Any]:
     return np.dtype(port.dtype)
 
 
-def stream_chunks(
-    stream: Stepper, chunks: Iterator[NDArray[Any]], metadata: Metadata
-) -> Iterator[NDArray[Any]]:
-    """The model's first output for each chunk of its input, [B, T, ...]."""
+def chunk_size(metadata: Metadata, wanted: int | None) -> int:
+    """Steps per call: what the user wants, and whole sequences where the model cannot be cut.
+
+    Raises:
+        InputError: chunks are wanted of a model that cannot be cut.
+    """
+    answer = metadata.outputs[0]
+    if metadata.state_mode != "none" and answer.time_axis == 1:
+        return DEFAULT_CHUNK if wanted is None else wanted
+    if wanted is None:
+        return WHOLE
+    reason = (
+        "this file was exported without a carried state (--states none)"
+        if metadata.state_mode == "none"
+        else f"output {answer.name!r} {answer.shape} is one answer to the whole sequence"
+    )
+    raise InputError(
+        f"the sequence cannot be cut into chunks of {wanted} steps, since {reason}: "
+        "leave out --chunk"
+    )
+
+
+def stream(session: Session, chunks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The model's first output for each chunk of its input, [B, T, ...].
+
+    A session whose file carries no state answers each chunk from zero state.
+
+    Raises:
+        InputError: the model does not take the chunk.
+    """
+    from .runtime import StreamingSession
+
+    metadata = session.metadata
     dtype = model_dtype(single_input(metadata))
+    name = metadata.outputs[0].name
+    streams: StreamingSession | None = None
     for chunk in chunks:
-        result = stream.step(chunk.astype(dtype, copy=False))
-        yield result[metadata.outputs[0].name] if isinstance(result, dict) else result
+        x = np.ascontiguousarray(chunk, dtype)
+        if metadata.state_mode == "none":
+            yield session.run(x)[name]
+            continue
+        if streams is None:
+            streams = StreamingSession(session, batch_size=x.shape[0])
+        result = streams.step(x)
+        yield result[name] if isinstance(result, dict) else result
 
 
 def split(array: NDArray[Any], chunk: int) -> Iterator[NDArray[Any]]:

@@ -7,10 +7,12 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .errors import MissingDependencyError, ModelError
 from .metadata import PACKED_INPUT, PACKED_OUTPUT, Metadata
+
+KernelChoice = Literal["auto", "require", "off"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Inspection:
         return rows
 
 
-def inspect_model(path: str | os.PathLike[str], *, kernel: str = "auto") -> Inspection:
+def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto") -> Inspection:
     """Read an exported file and try it in a session.
 
     Args:
@@ -144,10 +146,10 @@ def _external_files(model: Any, folder: Path) -> dict[str, int]:
     return sizes
 
 
-def _try_session(file: Path, kernel: str) -> tuple[dict[str, str] | None, str | None]:
+def _try_session(file: Path, kernel: KernelChoice) -> tuple[dict[str, str] | None, str | None]:
     try:
         from .runtime import Session
 
-        return dict(Session(str(file), kernel=kernel).implementation), None  # type: ignore[arg-type]
+        return dict(Session(file, kernel=kernel).implementation), None
     except MissingDependencyError as error:
         return None, str(error)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import qrnn_deploy
 from qrnn_deploy import frames
 from qrnn_deploy.errors import InputError, ModelError
 from qrnn_deploy.metadata import Metadata, PortInfo
+from qrnn_deploy.runtime import Session
 
+SELFTEST = Path(qrnn_deploy.__file__).parent / "selftest"
 PORT = PortInfo("x", "float32", ["batch", "time", 3])
 
 
@@ -18,18 +23,14 @@ def metadata(*inputs: PortInfo) -> Metadata:
     return Metadata("float32", "separate", False, list(inputs), [PORT], [], [])
 
 
-class Sum:
-    """y_t = x_0 + ... + x_t, whatever the cuts; answers in the form a session may choose."""
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(SELFTEST / "model.onnx", kernel="off")
 
-    def __init__(self, as_dict: bool = False) -> None:
-        self.total = 0.0
-        self.as_dict = as_dict
 
-    def step(self, x):
-        y = self.total + np.cumsum(x, axis=1)
-        if y.shape[1]:
-            self.total = y[:, -1:]
-        return {"x": y, "other": x} if self.as_dict else y
+@pytest.fixture(scope="module")
+def case() -> dict[str, np.ndarray]:
+    return dict(np.load(SELFTEST / "case.npz"))
 
 
 def npy(array: np.ndarray) -> io.BytesIO:
@@ -39,14 +40,31 @@ def npy(array: np.ndarray) -> io.BytesIO:
     return handle
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 100])
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_raw_stream_is_the_same_for_every_cut(chunk, as_dict):
-    x = np.arange(30, dtype=np.float32).reshape(10, 3)
-    pieces = frames.read_raw(io.BytesIO(x.tobytes()), (3,), chunk)
-    parts = list(frames.stream_chunks(Sum(as_dict), pieces, metadata(PORT)))
-    assert [part.shape[1] for part in parts] == [min(chunk, 10 - i) for i in range(0, 10, chunk)]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1)[0], np.cumsum(x, axis=0))
+@pytest.mark.parametrize("chunk", [1, 2, 7, 100, frames.WHOLE])
+def test_raw_stream_is_the_same_for_every_cut(session, case, chunk):
+    x, y = case["in_x"][0], case["out_y"][0]
+    pieces = frames.read_raw(io.BytesIO(x.astype("<f4").tobytes()), (3,), chunk)
+    parts = list(frames.stream(session, pieces))
+    assert [part.shape[1] for part in parts] == [min(chunk, 9 - i) for i in range(0, 9, chunk)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1)[0], y, atol=1e-6)
+
+
+def test_batch_of_sequences_keeps_its_rows_apart(session, case):
+    parts = list(frames.stream(session, frames.split(case["in_x"], 4)))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), case["out_y"], atol=1e-6)
+
+
+def test_models_that_cannot_be_cut():
+    fixed = dataclasses.replace(metadata(PORT), state_mode="none")
+    assert frames.chunk_size(fixed, None) == frames.WHOLE
+    with pytest.raises(InputError, match=r"chunks of 5 steps, since .* \(--states none\)"):
+        frames.chunk_size(fixed, 5)
+    single = PortInfo("label", "float32", ["batch", 2], time_axis=None)
+    whole = dataclasses.replace(metadata(PORT), outputs=[single])
+    assert frames.chunk_size(whole, None) == frames.WHOLE
+    with pytest.raises(InputError, match=r"'label' .* is one answer to the whole sequence"):
+        frames.chunk_size(whole, 5)
+    assert frames.chunk_size(metadata(PORT), 5) == 5
 
 
 def test_raw_stream_that_ends_within_a_frame():

@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     options = Options()
     signal.signal(signal.SIGTERM, _stop)
+    warnings.showwarning = _warn
     try:
         code = cli.main(
             None if arguments is None else list(arguments),
@@ -105,6 +107,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _stop(signum: int, frame: object) -> NoReturn:
     """Leave by way of every ``finally``, so that a terminated export leaves no file behind."""
     sys.exit(128 + signum)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as one line, without the place in our source that raised it."""
+    click.echo(f"warning: {message}", err=True)
 
 
 def _report(error: Exception, options: Options) -> int:

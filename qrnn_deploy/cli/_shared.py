@@ -6,10 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 200
 KERNEL_CHOICES = ("auto", "require", "off")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
@@ -30,6 +34,15 @@ threads_option = click.option(
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal, and wide in a pipe, for grep."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    # Names of layers and files may hold brackets, which are no markup here.
+    return Console(width=width, markup=False, highlight=False, soft_wrap=width is not None)
 
 
 def byte_size(size: float) -> str:

@@ -36,33 +36,25 @@ def doctor(as_json: bool) -> None:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    facts = Table.grid(padding=(0, 2))
     cpu = diagnosis.cpu
-    versions = ", ".join(f"{name} {v}" for name, v in diagnosis.packages.items() if v is not None)
-    absent = ", ".join(name for name, v in diagnosis.packages.items() if v is None)
+    found = {name: version for name, version in diagnosis.packages.items() if version is not None}
     for name, value in (
         ("qrnn-deploy", f"{diagnosis.version} ({diagnosis.location})"),
         ("python", diagnosis.python),
         ("system", diagnosis.system),
         ("cpu", f"{cpu['name']}, {cpu['processors']} usable; {' '.join(cpu['flags'])}"),
-        ("packages", versions),
-        ("not installed", absent or "-"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in found.items())),
+        ("not installed", ", ".join(sorted(set(diagnosis.packages) - set(found))) or "-"),
         ("kernel library", _library_line(diagnosis)),
     ):
-        facts.add_row(Text(name, style="bold"), Text(value))
-    console.print(facts)
-    console.print()
-    table = Table.grid(padding=(0, 2))
+        click.echo(f"{name:14}  {value}")
+    click.echo()
+    width = max(len(ability.name) for ability in diagnosis.abilities)
     for ability in diagnosis.abilities:
-        mark = Text("yes", style="green") if ability.works else Text("no", style="red")
-        what = ability.detail + (f"; {ability.remedy}" if ability.remedy else "")
-        table.add_row(mark, Text(ability.name), Text(what))
-    console.print(table)
+        mark = click.style("yes", fg="green") if ability.works else click.style("no ", fg="red")
+        click.echo(f"{mark}  {ability.name:{width}}  {ability.detail}")
+        if ability.remedy:
+            click.echo(f"{'':{width + 7}}to get it: {ability.remedy}")
 
 
 def _library_line(diagnosis: Diagnosis) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._shared import byte_size, json_option, print_json, spinner
+
+if TYPE_CHECKING:
+    from ..exporter.pipeline import DTypeName
+    from ..metadata import StateMode
 
 
 @click.command()
@@ -46,9 +51,9 @@ from ._shared import byte_size, json_option, print_json, spinner
 def export(
     checkpoint: Path,
     output: Path,
-    states: str,
+    states: StateMode,
     lengths: bool,
-    dtype: str | None,
+    dtype: DTypeName | None,
     inline: bool,
     external_data: bool | None,
     no_golden: bool,

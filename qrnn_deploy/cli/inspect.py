@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._shared import byte_size, json_option, kernel_option, print_json
+from ._shared import byte_size, console, json_option, kernel_option, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..inspection import Inspection
+    from ..inspection import Inspection, KernelChoice
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @kernel_option
 @json_option
-def inspect(model: Path, kernel: str, as_json: bool) -> None:
+def inspect(model: Path, kernel: KernelChoice, as_json: bool) -> None:
     """Show what the ONNX file MODEL takes, returns and holds.
 
     Inputs, outputs, carried states, layers, sizes, where it came from, and which implementation of
@@ -41,18 +42,15 @@ def inspect(model: Path, kernel: str, as_json: bool) -> None:
 
 
 def _print(facts: Inspection) -> None:
-    from rich.console import Console
-
-    # Names of layers and tensors may hold brackets, which are no markup here.
-    console = Console(markup=False, highlight=False)
+    out = console()
     meta = facts.metadata
     total = facts.file_bytes + sum(facts.external_bytes.values())
-    console.print(
+    out.print(
         f"{facts.path}: {byte_size(total)}, {facts.parameters:,} parameters, {meta.dtype}, "
         f"states {meta.state_mode}{', ragged' if meta.ragged else ''}"
     )
     for name, size in facts.external_bytes.items():
-        console.print(f"  weights in {name}, {byte_size(size)}")
+        out.print(f"  weights in {name}, {byte_size(size)}")
     rows = [("input", p.name, p.dtype, _shape(p.shape)) for p in meta.inputs]
     rows += [("output", p.name, p.dtype, _shape(p.shape)) for p in meta.outputs]
     for state in facts.states():
@@ -60,8 +58,8 @@ def _print(facts: Inspection) -> None:
         if "offset" in state:
             border += f", columns from {state['offset']} ({state['name']})"
         rows.append(("state", border, state["dtype"], _shape(state["shape"])))
-    console.print(_table(["", "name", "type", "shape"], rows))
-    console.print(
+    out.print(_table(["", "name", "type", "shape"], rows))
+    out.print(
         _table(
             ["layer", "pooling", "window", "activation", "zoneout scale", "size", "runs as"],
             [
@@ -78,16 +76,16 @@ def _print(facts: Inspection) -> None:
             ],
         )
     )
-    console.print(f"On this machine: {_verdict(facts)}")
+    out.print(f"On this machine: {_verdict(facts)}")
     if meta.vocabulary:
-        console.print(f"Vocabulary: {len(meta.vocabulary)} tokens")
-    console.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
+        out.print(f"Vocabulary: {len(meta.vocabulary)} tokens")
+    out.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
     for assumption in meta.assumptions:
-        console.print(f"Assumed: {assumption}")
+        out.print(f"Assumed: {assumption}")
     source = ", ".join(f"{key} {value}" for key, value in (meta.source or {}).items())
-    console.print(f"Source: {source or 'a module in memory'}")
+    out.print(f"Source: {source or 'a module in memory'}")
     opsets = ", ".join(f"{domain} {version}" for domain, version in facts.opsets.items())
-    console.print(
+    out.print(
         f"Written by qrnn-deploy {meta.toolkit_version or '?'}; ONNX IR {facts.ir_version}; "
         f"opsets {opsets}; functions {', '.join(facts.functions) or 'none (inlined)'}"
     )
@@ -104,7 +102,7 @@ def _shape(shape: list[Any]) -> str:
     return "[" + ", ".join(str(size) for size in shape) + "]"
 
 
-def _table(headings: list[str], rows: list[tuple[str, ...]]) -> Table:
+def _table(headings: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -16,8 +16,9 @@ from ..errors import InputError, ModelError
 from ._shared import json_option, kernel_option, print_json, progress_bar, threads_option
 
 if TYPE_CHECKING:
+    from ..inspection import KernelChoice
     from ..metadata import Metadata
-    from ..runtime import StreamingSession
+    from ..runtime import Session, StreamingSession
     from ..text import Vocabulary
 
 STANDARD_INPUT = Path("-")
@@ -72,7 +73,7 @@ def run(
     chunk: int | None,
     output: Path | None,
     form: str | None,
-    kernel: str,
+    kernel: KernelChoice,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -94,19 +95,20 @@ def run(
     """
     if wants_score and count is not None:
         raise click.UsageError("--score and --generate exclude each other: choose one")
-    from ..runtime import StreamingSession
+    from ..runtime import Session, StreamingSession
 
-    stream = StreamingSession(model, batch_size=1, kernel=kernel, threads=threads)
+    session = Session(model, kernel=kernel, threads=threads)
     if wants_score or count is not None:
-        vocabulary = _vocabulary(stream.metadata, model)
+        vocabulary = _vocabulary(session.metadata, model)
+        stream = StreamingSession(session)
         if count is not None:
             _generate(stream, vocabulary, count, prompt, temperature, seed, output)
         else:
             _score(stream, vocabulary, source, unknown, chunk or 256, as_json)
         return
-    if stream.metadata.vocabulary:
+    if session.metadata.vocabulary:
         raise click.UsageError(f"{model} is a language model: add --score or --generate N")
-    _frames(stream, source, output, form or _guess_format(source, output), chunk or 64)
+    _frames(session, source, output, form or _guess_format(source, output), chunk)
 
 
 def _vocabulary(metadata: Metadata, model: Path) -> Vocabulary:
@@ -186,31 +188,30 @@ def _score(
 
 
 def _frames(
-    stream: StreamingSession, source: Path, output: Path | None, form: str, chunk: int
+    session: Session, source: Path, output: Path | None, form: str, chunk: int | None
 ) -> None:
     import numpy as np
 
     from .. import frames
 
-    metadata = stream.metadata
-    port = frames.single_input(metadata)
+    port = frames.single_input(session.metadata)
+    size = frames.chunk_size(session.metadata, chunk)
     with ExitStack() as stack:
         handle = stack.enter_context(_open(source))
         if form == "raw":
             sink = stack.enter_context(_output(output))
             advance = stack.enter_context(progress_bar("frames", None))
-            pieces = frames.read_raw(handle, frames.frame_shape(port), chunk)
-            for piece in frames.stream_chunks(stream, pieces, metadata):
+            for piece in frames.stream(
+                session, frames.read_raw(handle, frames.frame_shape(port), size)
+            ):
                 sink.write(piece.astype(frames.RAW_DTYPE).tobytes())
                 sink.flush()
                 advance(piece.shape[1])
             return
         array, unbatched = frames.read_npy(handle, port)
-        if array.shape[0] != 1:
-            stream = type(stream)(stream.path, batch_size=array.shape[0])
         advance = stack.enter_context(progress_bar("frames", array.shape[1]))
         parts: list[Any] = []
-        for piece in frames.stream_chunks(stream, frames.split(array, chunk), metadata):
+        for piece in frames.stream(session, frames.split(array, size)):
             parts.append(piece)
             advance(piece.shape[1])
         result = np.concatenate(parts, axis=1)

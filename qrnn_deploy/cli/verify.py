@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._shared import json_option, spinner
+from ._shared import console, json_option, spinner
 
 EXIT_DIFFERENT = 1
 
@@ -54,8 +54,6 @@ def verify(
     if as_json:
         click.echo(report.to_json())
     else:
-        from rich.console import Console
-
-        Console().print(report)
+        console().print(report)
     if not report.passed:
         context.exit(EXIT_DIFFERENT)
