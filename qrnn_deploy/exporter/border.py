@@ -31,6 +31,9 @@ class Border(nn.Module):
         self.module = module
         self.metadata = metadata
         self.tagged = tagged
+        self.records: dict[tuple[int, str], Tensor] | None = None
+        """Where set, each run leaves every layer's ``input``, ``lengths``, ``h``, ``c`` and ``x``
+        in it (time-major), by (layer index, name)."""
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Run the module with its state lifted out; see the class."""
@@ -40,6 +43,7 @@ class Border(nn.Module):
         lengths = flat[count] if meta.ragged else None
         lift = StateLift(self.module, meta, self._unpacked(flat[count + meta.ragged :]), lengths)
         lift.tagged = self.tagged
+        lift.records = self.records
         with bound(lift):
             result = self.module(*inputs)
         outputs = [self._turned(y) for y in output_leaves(result)]
@@ -76,6 +80,7 @@ class StateLift(Binding):
     """Gives each layer the state from the border and keeps the one that results."""
 
     tagged = False
+    records: dict[tuple[int, str], Tensor] | None = None
 
     def __init__(
         self,
@@ -106,6 +111,7 @@ class StateLift(Binding):
             state = LayerState(self.given[index, "c"], window)
         if lengths is None:
             lengths = self.lengths
+        self._record(index, input=x, lengths=lengths)
         return self._tag(x, index, "input"), state, lengths
 
     def gates(self, layer: QRNNLayer, gates: Tensor) -> Tensor:
@@ -118,7 +124,14 @@ class StateLift(Binding):
         for kind, value in (("c", state.c), ("x", state.x)):
             if (index, kind) in self.names and value is not None:
                 self.new_states[self.names[index, kind]] = value
+        self._record(index, h=y, c=state.c, x=state.x)
         return y, state
+
+    def _record(self, index: int, **tensors: Tensor | None) -> None:
+        if self.records is not None:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    self.records[index, name] = tensor
 
     def _tag(self, x: Tensor, index: int, what: str) -> Tensor:
         if not self.tagged:

@@ -1,0 +1,229 @@
+"""Which layer departs first: each one fed the reference's input, and as it runs in the model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from ..errors import ModelError
+from ..exporter.golden import run_border
+from ..exporter.graph import all_nodes
+from ..metadata import PACKED_INPUT, LayerInfo
+from ..nn.layer import LayerState, QRNNLayer
+from ..runtime import Session
+from .reference import GridCase, Reference, tolerance
+from .report import Comparison, LayerFinding, compare
+
+_CASE = GridCase(batch=3, chunks=(9,), random_state=True, seed=11)
+_ELEMENT = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+}
+
+
+def compare_layers(
+    path: Path, reference: Reference, artifacts: Sequence[str], atol: float | None
+) -> list[LayerFinding]:
+    """Probe every layer of the file under every artifact.
+
+    Raises:
+        ModelError: the file lacks a tensor that its metadata name.
+    """
+    feed = reference.inputs(_CASE)
+    records: dict[tuple[int, str], torch.Tensor] = {}
+    reference.exact.records = records
+    run_border(reference.exact, feed)
+    reference.exact.records = None
+    model = onnx.load(str(path))
+    arrays = {name: tensor.numpy() for name, tensor in feed.items()}
+    findings = []
+    with tempfile.TemporaryDirectory(prefix="qrnn-deploy-") as name:
+        folder = Path(name)
+        running = _Probe(model, folder / "all.onnx", None, reference)
+        for info in reference.metadata.layers:
+            finding = LayerFinding(info.index, info.name)
+            alone = _Probe(model, folder / f"layer{info.index}.onnx", info, reference)
+            own = _layer_input(records, info, reference)
+            expected = _run_layer(reference, info, own, records, feed)
+            for artifact in artifacts:
+                kernel = artifact == "kernel"
+                fed = {**arrays, info.tensors["input"]: own.numpy()}
+                finding.alone += _compare_all(
+                    artifact, info, alone.run(fed, kernel), expected, reference, atol
+                )
+                h = records[info.index, "h"].numpy()
+                got = running.run(arrays, kernel)[info.tensors["h"]]
+                allowed = tolerance(got, h, reference.metadata, atol)
+                finding.in_model.append(
+                    compare(artifact, "in the model", f"{info.name}.h", got, h, allowed)
+                )
+            findings.append(finding)
+    return findings
+
+
+class _Probe:
+    """A cut of the model: one layer with its input as a graph input, or all layers' outputs."""
+
+    def __init__(
+        self, model: ModelProto, path: Path, layer: LayerInfo | None, reference: Reference
+    ) -> None:
+        meta = reference.metadata
+        wanted = [layer] if layer else list(meta.layers)
+        self.outputs = [info.tensors["h"] for info in wanted]
+        if layer is not None:
+            self.outputs.append(layer.tensors["c"])
+            if meta.state_mode == "separate":
+                self.outputs += [s.output for s in meta.states if s.layer == layer.index]
+        self.outputs = list(dict.fromkeys(self.outputs))
+        cut = _cut(model, self.outputs, layer.tensors["input"] if layer else None, meta.dtype)
+        onnx.save(cut, path)
+        self.inputs = [value.name for value in cut.graph.input]
+        self.path = path
+        self._sessions: dict[bool, Session] = {}
+
+    def run(self, feed: Mapping[str, NDArray[Any]], kernel: bool) -> dict[str, NDArray[Any]]:
+        """Run with the kernel or the function body; ``feed`` may hold more than is needed."""
+        session = self._sessions.get(kernel)
+        if session is None:
+            session = Session(self.path, kernel="require" if kernel else "off")
+            self._sessions[kernel] = session
+        values = session.onnxruntime_session.run(
+            self.outputs, {name: feed[name] for name in self.inputs}
+        )
+        return dict(zip(self.outputs, values, strict=True))
+
+
+def _cut(model: ModelProto, outputs: Sequence[str], entry: str | None, dtype: str) -> ModelProto:
+    """The part of ``model`` that computes ``outputs``, starting at tensor ``entry`` if given."""
+    cut = ModelProto()
+    cut.CopyFrom(model)
+    graph = cut.graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    needed: list[onnx.NodeProto] = []
+    seen: set[str] = set()
+    queue = list(outputs)
+    while queue:
+        name = queue.pop()
+        if name in seen or name == entry:
+            continue
+        seen.add(name)
+        node = made_by.get(name)
+        if node is None:
+            continue
+        if not any(node is other for other in needed):
+            needed.append(node)
+        queue += node.input
+        for inner in (n for a in node.attribute if a.HasField("g") for n in all_nodes(a.g)):
+            queue += [x for x in inner.input if x in made_by]
+    missing = [n for n in outputs if n not in made_by]
+    if missing:
+        raise ModelError(f"the file has no tensor {missing[0]!r}, which its metadata name")
+    nodes = [node for node in graph.node if any(node is other for other in needed)]
+    kinds = {value.name: value for value in (*graph.input, *graph.output)}
+    inputs = [value for value in graph.input if value.name in seen]
+    if entry is not None and entry not in {value.name for value in inputs}:
+        inputs.append(helper.make_tensor_value_info(entry, _ELEMENT[dtype], [None] * 3))
+    weights = [tensor for tensor in graph.initializer if tensor.name in seen]
+    new = helper.make_graph(nodes, "probe", inputs, [], weights)
+    for name in outputs:
+        state = made_by[name].output[-1] == name and len(made_by[name].output) == 2
+        plain = helper.make_tensor_value_info(
+            name, TensorProto.FLOAT if state else _ELEMENT[dtype], None
+        )
+        new.output.append(kinds.get(name, plain))
+    graph.CopyFrom(new)
+    return cut
+
+
+def _layer_input(
+    records: Mapping[tuple[int, str], torch.Tensor], info: LayerInfo, reference: Reference
+) -> torch.Tensor:
+    """The exact input of a layer, rounded to the file's type so that both sides get the same."""
+    return records[info.index, "input"].to(getattr(torch, reference.metadata.dtype))
+
+
+def _run_layer(
+    reference: Reference,
+    info: LayerInfo,
+    x: torch.Tensor,
+    records: Mapping[tuple[int, str], torch.Tensor],
+    feed: Mapping[str, torch.Tensor],
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """What the layer gives for ``x``: tensor name -> (exact, PyTorch in the file's type)."""
+    results = []
+    for border in (reference.exact, reference.same):
+        layer = border.module.get_submodule(info.name)
+        assert isinstance(layer, QRNNLayer)
+        turned = x.to(layer.weight.dtype)
+        if layer.batch_first:
+            turned = turned.transpose(0, 1)
+        state = _state_of(reference, info, feed, layer)
+        with torch.no_grad():
+            y, after = layer(turned, state, records.get((info.index, "lengths")))
+        named = {
+            info.tensors["h"]: y.transpose(0, 1) if layer.batch_first else y,
+            info.tensors["c"]: after.c,
+        }
+        if reference.metadata.state_mode == "separate":
+            for entry in reference.metadata.states:
+                if entry.layer == info.index and entry.kind == "x" and after.x is not None:
+                    named[entry.output] = after.x
+        results.append({name: value.numpy() for name, value in named.items()})
+    exact, same = results
+    return {name: (exact[name], same[name]) for name in exact}
+
+
+def _state_of(
+    reference: Reference,
+    info: LayerInfo,
+    feed: Mapping[str, torch.Tensor],
+    layer: QRNNLayer,
+) -> LayerState | None:
+    meta = reference.metadata
+    if meta.state_mode == "none":
+        return None
+    kind = layer.weight.dtype
+    parts: dict[str, torch.Tensor] = {}
+    for entry in meta.states:
+        if entry.layer != info.index:
+            continue
+        if meta.state_mode == "packed":
+            flat = feed[PACKED_INPUT][:, entry.offset : entry.offset + entry.size]
+            value = flat.reshape(-1, *entry.shape)
+        else:
+            value = feed[entry.input]
+        if entry.kind == "x":  # a float16 file rounds it on the way in; so does the reference
+            value = value.to(getattr(torch, meta.dtype))
+        wanted = torch.float32 if entry.kind == "c" and kind != torch.float64 else kind
+        parts[entry.kind] = value.to(wanted)
+    return LayerState(parts["c"], parts.get("x"))
+
+
+def _compare_all(
+    artifact: str,
+    info: LayerInfo,
+    got: Mapping[str, NDArray[Any]],
+    expected: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    reference: Reference,
+    atol: float | None,
+) -> list[Comparison]:
+    return [
+        compare(
+            artifact,
+            "alone",
+            f"{info.name}.{name}",
+            got[name],
+            exact,
+            tolerance(same, exact, reference.metadata, atol),
+        )
+        for name, (exact, same) in expected.items()
+        if name in got
+    ]
