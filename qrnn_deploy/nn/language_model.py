@@ -15,9 +15,6 @@ from . import config as check
 from .layer import LayerState
 from .stack import QRNN
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-"""The vocabulary entry that stands for every symbol the vocabulary does not hold."""
-
 
 class QRNNLanguageModel(nn.Module):
     """Predicts the next token from all tokens before it.
@@ -38,8 +35,8 @@ class QRNNLanguageModel(nn.Module):
         zoneout: as in :class:`QRNN`.
         zoneout_eval: as in :class:`QRNN`.
         forget_bias: as in :class:`QRNN`.
-        vocabulary: the tokens as text, V different strings. If :data:`UNKNOWN` is among them it
-            stands for all others.
+        vocabulary: the tokens as text, V different strings, kept for whoever reads or writes
+            text with the model. U+FFFD, if it is among them, stands for all that are not.
         batch_first: tokens and logits are [B, T, *] (the default here) instead of [T, B, *].
         device: of the parameters.
         dtype: of the parameters.
@@ -77,7 +74,6 @@ class QRNNLanguageModel(nn.Module):
         self.dropout = check.probability("dropout", dropout)
         self.batch_first = check.flag("batch_first", batch_first)
         self.vocabulary = _vocabulary(vocabulary, self.vocab_size)
-        self._index = {symbol: n for n, symbol in enumerate(self.vocabulary or ())}
 
         check.elements("embedding.weight", self.vocab_size, self.embedding_size)
         self.stack = QRNN(
@@ -183,32 +179,6 @@ class QRNNLanguageModel(nn.Module):
         weight = self.embedding.weight if self.decoder_weight is None else self.decoder_weight
         logits = F.linear(y, weight, self.decoder_bias)
         return (logits.transpose(0, 1) if self.batch_first else logits), new_state
-
-    def encode(self, text: str) -> Tensor:
-        """Token numbers [len(text)] int64 of a text, character by character.
-
-        Raises:
-            InputError: the model has no vocabulary, or it lacks a character and ``UNKNOWN``.
-        """
-        if self.vocabulary is None:
-            raise InputError("this model has no vocabulary, so it cannot read text")
-        unknown = self._index.get(UNKNOWN)
-        tokens = [self._index.get(symbol, unknown) for symbol in text]
-        if None in tokens:
-            raise InputError(
-                f"the vocabulary lacks {text[tokens.index(None)]!r} and has no unknown symbol"
-            )
-        return torch.tensor(tokens, dtype=torch.int64)
-
-    def decode(self, tokens: Tensor | Sequence[int]) -> str:
-        """The text of a sequence of token numbers.
-
-        Raises:
-            InputError: the model has no vocabulary.
-        """
-        if self.vocabulary is None:
-            raise InputError("this model has no vocabulary, so it cannot write text")
-        return "".join(self.vocabulary[int(token)] for token in tokens)
 
 
 def _vocabulary(entries: Any, count: int) -> tuple[str, ...] | None:

@@ -29,12 +29,13 @@ from torch import Tensor
 from ..errors import InputError
 from .spec import ACTIVATIONS, POOLINGS, PoolingSpec
 
-_STATE_DTYPE = {
+STATE_DTYPES = {
     torch.float32: torch.float32,
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
     torch.float64: torch.float64,
 }
+"""Type of gates -> type of the recurrence, c0 and c_T."""
 
 
 def state_dtype(storage: torch.dtype) -> torch.dtype:
@@ -43,12 +44,12 @@ def state_dtype(storage: torch.dtype) -> torch.dtype:
     Raises:
         InputError: gates cannot have this type.
     """
-    if storage not in _STATE_DTYPE:
+    if storage not in STATE_DTYPES:
         raise InputError(
             f"gates: dtype {storage}, expected float32, float16, bfloat16 or float64: "
             "convert the model or its input"
         )
-    return _STATE_DTYPE[storage]
+    return STATE_DTYPES[storage]
 
 
 def _check(
@@ -148,7 +149,7 @@ class _Walk:
 
 def _split(spec: PoolingSpec, gates: Tensor, hidden: int, walk: _Walk) -> dict[str, Tensor]:
     """Pre-activations by gate name, in walk order and the state's type, 0 past the lengths."""
-    ordered = walk.clear(walk.flip(gates)).to(_STATE_DTYPE[gates.dtype])
+    ordered = walk.clear(walk.flip(gates)).to(STATE_DTYPES[gates.dtype])
     return {gate: ordered[:, :, k * hidden : (k + 1) * hidden] for k, gate in enumerate(spec.gates)}
 
 

@@ -1,0 +1,113 @@
+"""Our own format: safetensors or a PyTorch file, with the configuration beside the weights.
+
+safetensors
+    The metadata key ``qrnn_deploy`` holds JSON ``{"version": 1, "config": {...}}``.
+PyTorch
+    ``{"qrnn_deploy": {"version": 1, "config": {...}}, "state_dict": {...}}`` by ``torch.save``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .._files import replacing
+from ..errors import CheckpointError
+from ..nn import QRNN, QRNNLanguageModel, QRNNLayer
+from .candidate import Candidate
+from .format import Match, Parts
+
+KEY = "qrnn_deploy"
+VERSION = 1
+
+
+class NativeFormat:
+    """Checkpoints written by :func:`save_checkpoint`."""
+
+    name = "native"
+    description = "qrnn-deploy: .safetensors or .pt with the configuration inside"
+
+    def recognise(self, candidate: Candidate) -> Match | None:
+        """By the key that holds the configuration."""
+        if candidate.container == "safetensors":
+            return Match("safetensors") if KEY in candidate.metadata else None
+        content = candidate.content
+        return Match("PyTorch") if isinstance(content, Mapping) and KEY in content else None
+
+    def load(self, candidate: Candidate) -> Parts:
+        """Separate configuration and weights.
+
+        Raises:
+            CheckpointError: either is missing or malformed, or the file is of a newer version.
+        """
+        if candidate.container == "safetensors":
+            try:
+                header = json.loads(candidate.metadata[KEY])
+            except (ValueError, RecursionError):
+                raise candidate.error(
+                    f"its metadata key {KEY} is not readable JSON: the file is damaged"
+                ) from None
+            tensors = candidate.content
+        else:
+            header, tensors = candidate.content[KEY], candidate.content.get("state_dict")
+        version = header.get("version") if isinstance(header, dict) else None
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise candidate.error(
+                f"its key {KEY} holds no version number, expected 1..{VERSION}: the file is damaged"
+            )
+        if version > VERSION:
+            raise candidate.error(
+                f"is of format version {version}, this qrnn-deploy reads up to {VERSION}: "
+                "upgrade qrnn-deploy"
+            )
+        if not isinstance(header.get("config"), dict):
+            raise candidate.error(f"its key {KEY} holds no configuration: the file is damaged")
+        if not isinstance(tensors, Mapping) or not all(
+            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+        ):
+            raise candidate.error("its key state_dict holds no tensors by name")
+        return Parts(header["config"], tensors)
+
+
+def save_checkpoint(
+    module: QRNNLayer | QRNN | QRNNLanguageModel, path: str | os.PathLike[str]
+) -> None:
+    """Write a module's configuration and weights; the file is whole or not there.
+
+    Args:
+        module: one of this package's own classes. Other modules are kept by their own code and
+            exported with :func:`qrnn_deploy.export`.
+        path: ends in .safetensors, or in .pt or .pth for PyTorch's container.
+
+    Raises:
+        CheckpointError: the module or the suffix is of another kind, or the file cannot be
+            written.
+    """
+    target = Path(path)
+    if type(module) not in (QRNNLayer, QRNN, QRNNLanguageModel):
+        raise CheckpointError(
+            f"cannot save a {type(module).__name__}, expected a QRNNLayer, QRNN or "
+            "QRNNLanguageModel: save other modules with torch.save(module.state_dict(), ...)"
+        )
+    header = {"version": VERSION, "config": module.config()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    if target.suffix == ".safetensors":
+        data = safetensors.torch.save(tensors, metadata={KEY: json.dumps(header)})
+    elif target.suffix in (".pt", ".pth"):
+        buffer = io.BytesIO()
+        torch.save({KEY: header, "state_dict": tensors}, buffer)
+        data = buffer.getvalue()
+    else:
+        raise CheckpointError(f"{target}: expected a name that ends in .safetensors, .pt or .pth")
+    try:
+        with replacing(target) as beside:
+            beside.write_bytes(data)
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from None
