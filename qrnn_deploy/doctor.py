@@ -107,19 +107,14 @@ def run_selftest() -> dict[str, Any]:
     Returns:
         What it printed; ``{"crash": reason}`` where it did not live to print it.
     """
-    command = [sys.executable, "-m", "qrnn_deploy._selftest"]
-    # The child finds the package where this process did, installed or not.
-    path = os.pathsep.join(
-        [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # The child takes the package from where this process did, whatever the working folder holds.
+    program = (
+        f"import runpy, sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r}); "
+        "runpy.run_module('qrnn_deploy._selftest', run_name='__main__')"
     )
+    command = [sys.executable, "-c", program]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=SELFTEST_SECONDS,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SELFTEST_SECONDS)
         report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return report
     except subprocess.TimeoutExpired:

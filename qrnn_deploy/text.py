@@ -24,17 +24,23 @@ class Stepper(Protocol):
         """Tokens [1, T] int64 -> logits [1, T, V]; the state stays inside."""
 
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""A token of this character (U+FFFD) stands for every character that has no token of its own."""
+
+
 class Vocabulary:
     """Characters and their token numbers.
 
     Args:
         tokens: the string of every token, in index order. A token of several characters (such as
-            an end mark) is never produced by :meth:`encode`.
+            an end mark) is never produced by :meth:`encode`; :data:`REPLACEMENT` is, for every
+            character that is not among the tokens.
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = list(tokens)
         self._index = {token: number for number, token in enumerate(self.tokens)}
+        self._other = self._index.get(REPLACEMENT)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -47,8 +53,11 @@ class Vocabulary:
             offset: position of the text in its source, for the error message.
 
         Raises:
-            InputError: a character that the model does not know.
+            InputError: a character that the model does not know, and it has no replacement.
         """
+        if self._other is not None:
+            numbers = (self._index.get(c, self._other) for c in text)
+            return np.fromiter(numbers, np.int64, len(text))
         try:
             return np.fromiter((self._index[c] for c in text), np.int64, len(text))
         except KeyError as error:

@@ -84,6 +84,11 @@ def test_token_of_several_characters_is_never_encoded():
         vocabulary.encode("<unk>")
 
 
+def test_replacement_token_takes_every_unknown_character():
+    vocabulary = Vocabulary(["a", "\N{REPLACEMENT CHARACTER}", "b"])
+    assert vocabulary.encode("aéb\n").tolist() == [0, 1, 2, 1]
+
+
 def test_generation_feeds_prompt_then_each_character_once(table):
     model = Bigram(table)
     text = "".join(generate(model, Vocabulary(TOKENS), 5, prompt="abc", seed=1))

@@ -43,7 +43,7 @@ STANDARD_INPUT = Path("-")
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with characters that the model does not know.",
+    help="What to do with characters that the model has no token for.",
 )
 @click.option(
     "--chunk",

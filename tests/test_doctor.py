@@ -1,0 +1,155 @@
+"""The doctor on healthy and on broken installations."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qrnn_deploy
+from qrnn_deploy import _selftest, doctor
+from qrnn_deploy.errors import KernelLibraryError, MissingDependencyError
+
+ABILITIES = [
+    "export",
+    "run on the CPU, function form",
+    "run on the CPU, kernel",
+    "run on CUDA",
+    "run on TensorRT",
+]
+
+
+def ability(diagnosis: doctor.Diagnosis, name: str) -> doctor.Ability:
+    (found,) = [item for item in diagnosis.abilities if item.name == name]
+    return found
+
+
+def test_this_machine():
+    diagnosis = doctor.diagnose()
+    assert [item.name for item in diagnosis.abilities] == ABILITIES
+    for name in ABILITIES[:3]:
+        assert ability(diagnosis, name).works, ability(diagnosis, name)
+    library = diagnosis.selftest["library"]
+    assert Path(library["path"]).is_file()
+    assert library["isa"] in ("avx512", "avx2", "portable")
+    assert library["op_version"] >= 1
+    assert diagnosis.cpu["processors"] >= 1
+    # Nothing is claimed of what this release does not have.
+    assert not ability(diagnosis, "run on CUDA").works
+    assert not ability(diagnosis, "run on TensorRT").works
+
+
+def test_no_torch_is_imported():
+    program = "import sys; from qrnn_deploy.doctor import diagnose; diagnose(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = done.stdout.split()
+    assert "qrnn_deploy.doctor" in loaded
+    assert not {"torch", "onnxruntime"} & set(loaded)
+
+
+def test_library_that_is_no_library(tmp_path, monkeypatch):
+    fake = tmp_path / "libqrnn_deploy_ort.so"
+    fake.write_text("not ELF")
+    monkeypatch.setenv("QRNN_DEPLOY_LIBRARY", str(fake))
+    diagnosis = doctor.diagnose()
+    kernel = ability(diagnosis, "run on the CPU, kernel")
+    assert not kernel.works and str(fake) in kernel.detail and kernel.remedy
+    assert ability(diagnosis, "run on the CPU, function form").works
+
+
+def test_no_library(monkeypatch):
+    monkeypatch.setattr("qrnn_deploy.runtime.library.load_library", lambda: None)
+    report = _selftest.selftest()
+    assert report["library"] is None and report["function"]["works"]
+    assert report["kernel"] == {
+        "works": False,
+        "detail": "no kernel library is installed",
+        "remedy": _selftest.REBUILD,
+    }
+
+
+def test_library_that_cannot_be_used(monkeypatch):
+    def broken():
+        raise KernelLibraryError("kernel library x cannot be used")
+
+    monkeypatch.setattr("qrnn_deploy.runtime.library.load_library", broken)
+    assert _selftest.selftest()["kernel"]["detail"] == "kernel library x cannot be used"
+
+
+def test_no_runtime(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qrnn_deploy.runtime.library", None)
+
+    class Finder:
+        def find_spec(self, name, path, target=None):
+            if name == "qrnn_deploy.runtime.library":
+                raise MissingDependencyError("running a model needs onnxruntime, which is not in")
+            return None
+
+    monkeypatch.delitem(sys.modules, "qrnn_deploy.runtime.library")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    report = _selftest.selftest()
+    assert not report["kernel"]["works"] and not report["function"]["works"]
+    assert report["function"]["remedy"] == "pip install 'qrnn-deploy[cpu]'"
+
+
+def test_wrong_answer_is_not_called_working(monkeypatch, tmp_path):
+    for name in ("model.onnx", "case.npz"):
+        (tmp_path / name).write_bytes((_selftest.FOLDER / name).read_bytes())
+    case = dict(np.load(tmp_path / "case.npz"))
+    np.savez(tmp_path / "case.npz", in_x=case["in_x"], out_y=case["out_y"] + 1e-3)
+    monkeypatch.setattr(_selftest, "FOLDER", tmp_path)
+    result = _selftest.selftest()["function"]
+    assert not result["works"] and "wrong answer: error 1.0e-03" in result["detail"]
+    np.savez(tmp_path / "case.npz", in_x=case["in_x"], out_y=case["out_y"] * np.nan)
+    assert not _selftest.selftest()["function"]["works"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})", "status -11"),
+        ("raise RuntimeError('out of luck')", "RuntimeError: out of luck"),
+        ("print('no json')", "status 0"),
+    ],
+)
+def test_crash_of_the_selftest_is_a_line_in_the_report(monkeypatch, tmp_path, body, reason):
+    """The child's package is replaced by one whose self-test dies."""
+    package = tmp_path / "qrnn_deploy"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "_selftest.py").write_text(body)
+    monkeypatch.setattr(doctor, "__file__", str(package / "doctor.py"))
+    diagnosis = doctor.diagnose()
+    for name in ABILITIES[1:3]:
+        found = ability(diagnosis, name)
+        assert not found.works and reason in found.detail and found.remedy
+
+
+def test_selftest_that_hangs(monkeypatch, tmp_path):
+    package = tmp_path / "qrnn_deploy"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "_selftest.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(doctor, "__file__", str(package / "doctor.py"))
+    monkeypatch.setattr(doctor, "SELFTEST_SECONDS", 0.2)
+    assert "no answer within 0.2 seconds" in doctor.run_selftest()["crash"]
+
+
+def test_command_prints_one_screen_and_json(tmp_path):
+    env = {**os.environ, "QRNN_DEPLOY_LIBRARY": str(tmp_path / "absent.so")}
+    command = [sys.executable, "-m", "qrnn_deploy", "doctor"]
+    shown = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert shown.returncode == 0 and shown.stderr == ""
+    assert len(shown.stdout.splitlines()) <= 24
+    assert "absent.so is not a file" in shown.stdout
+    assert "to get it: " in shown.stdout
+    as_json = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    report = json.loads(as_json.stdout)
+    assert report["version"] == qrnn_deploy.__version__
+    assert [item["name"] for item in report["abilities"]] == ABILITIES
