@@ -37,6 +37,11 @@ CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_bf16", "amx_b
 """Flags of /proc/cpuinfo that the kernel or ONNX Runtime make use of."""
 
 SELFTEST_SECONDS = 60
+SELFTEST_PROGRAM = (
+    "import runpy, sys; sys.path.insert(0, sys.argv[1]); "
+    "runpy.run_module('qrnn_deploy._selftest', run_name='__main__')"
+)
+"""Takes the package from where this process did, whatever the working folder holds."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,7 @@ def run_selftest() -> dict[str, Any]:
     Returns:
         What it printed; ``{"crash": reason}`` where it did not live to print it.
     """
-    # The child takes the package from where this process did, whatever the working folder holds.
-    program = (
-        f"import runpy, sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r}); "
-        "runpy.run_module('qrnn_deploy._selftest', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", SELFTEST_PROGRAM, str(Path(__file__).parent.parent)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SELFTEST_SECONDS)
         report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

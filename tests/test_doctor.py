@@ -118,25 +118,16 @@ def test_wrong_answer_is_not_called_working(monkeypatch, tmp_path):
         ("print('no json')", "status 0"),
     ],
 )
-def test_crash_of_the_selftest_is_a_line_in_the_report(monkeypatch, tmp_path, body, reason):
-    """The child's package is replaced by one whose self-test dies."""
-    package = tmp_path / "qrnn_deploy"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "_selftest.py").write_text(body)
-    monkeypatch.setattr(doctor, "__file__", str(package / "doctor.py"))
+def test_crash_of_the_selftest_is_a_line_in_the_report(monkeypatch, body, reason):
+    monkeypatch.setattr(doctor, "SELFTEST_PROGRAM", body)
     diagnosis = doctor.diagnose()
     for name in ABILITIES[1:3]:
         found = ability(diagnosis, name)
         assert not found.works and reason in found.detail and found.remedy
 
 
-def test_selftest_that_hangs(monkeypatch, tmp_path):
-    package = tmp_path / "qrnn_deploy"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "_selftest.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(doctor, "__file__", str(package / "doctor.py"))
+def test_selftest_that_hangs(monkeypatch):
+    monkeypatch.setattr(doctor, "SELFTEST_PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "SELFTEST_SECONDS", 0.2)
     assert "no answer within 0.2 seconds" in doctor.run_selftest()["crash"]
 
