@@ -72,7 +72,7 @@ class Candidate:
             return f"a {kind} that holds a {type(self.content).__name__}"
         names = [str(name)[:60] for name in self.content]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        return f"a {kind} with {len(names)} entries ({shown})" if names else f"an empty {kind}"
+        return f"a {kind} that holds {shown}" if names else f"a {kind} that holds nothing"
 
 
 def open_candidate(path: str | os.PathLike[str]) -> Candidate:
@@ -190,7 +190,7 @@ def _read_pytorch(file: Path) -> Any:
             warnings.simplefilter("ignore")  # the message below says all there is to say
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file provokes is a damaged file
-        asked = re.search(r"GLOBAL (\S+) was not", str(error))
+        asked = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error))
         if asked:
             raise CheckpointError(
                 f"{file}: holds a pickle that asks for {asked.group(1)[:100]}, which could run "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pooling.spec import ACTIVATIONS, FORWARD, POOLINGS, REVERSE
-from ..pooling.torch_op import pool, state_dtype
+from ..pooling.torch_op import length_range, pool, state_dtype
 from . import config as check
 from .binding import active_binding
 
@@ -190,6 +190,7 @@ class QRNNLayer(nn.Module):
         if binding is not None:
             x, state, lengths = binding.enter(self, x, state, lengths)
         self._check_state(x, state)
+        self._check_lengths(x, lengths)
 
         if lengths is not None and self.training:
             # Its gates get no gradient, but 0 * NaN in the weight's gradient would be NaN.
@@ -272,7 +273,7 @@ class QRNNLayer(nn.Module):
             )
 
     def _check_state(self, x: Tensor, state: LayerState | None) -> None:
-        """Ranks and sizes; the operator checks types and lengths."""
+        """Ranks and sizes; the operator checks the type of c."""
         if state is None:
             return
         batch = x.shape[1]
@@ -298,3 +299,16 @@ class QRNNLayer(nn.Module):
                 f"QRNNLayer: state.x is {state.x.dtype} {list(state.x.shape)}, "
                 f"expected {x.dtype} [{batch}, {extra}, {self.input_size}]"
             )
+
+    def _check_lengths(self, x: Tensor, lengths: Tensor | None) -> None:
+        """What the operator would check, before rows are picked by it; no values in a trace."""
+        if lengths is None:
+            return
+        steps, batch = x.shape[0], x.shape[1]
+        if lengths.dtype != torch.int64 or lengths.dim() != 1 or lengths.shape[0] != batch:
+            raise InputError(
+                f"QRNNLayer: lengths is {lengths.dtype} {list(lengths.shape)}, "
+                f"expected torch.int64 [{batch}]"
+            )
+        if not torch.compiler.is_compiling():
+            length_range("QRNNLayer", lengths, steps)

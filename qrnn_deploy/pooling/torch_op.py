@@ -103,17 +103,19 @@ def _shape(tensor: Tensor) -> str:
     return "[" + ", ".join(str(size) for size in tensor.shape) + "]"
 
 
-def _is_ragged(spec: PoolingSpec, lengths: Tensor, steps: int) -> bool:
-    """Whether any row ends before ``steps``; refuses lengths outside 0..steps."""
+def length_range(name: str, lengths: Tensor, steps: int) -> tuple[int, int]:
+    """The shortest and the longest of ``lengths`` (``steps`` for an empty batch).
+
+    Raises:
+        InputError: a length outside 0..steps; ``name`` is what it was given to.
+    """
     if lengths.numel() == 0:
-        return False
+        return steps, steps
     shortest, longest = (int(v) for v in torch.stack(torch.aminmax(lengths)).tolist())
     if shortest < 0 or longest > steps:
         wrong = shortest if shortest < 0 else longest
-        raise InputError(
-            f"pool_{spec.name}: lengths holds {wrong}, expected values in 0..{steps} (T)"
-        )
-    return shortest < steps
+        raise InputError(f"{name}: lengths holds {wrong}, expected values in 0..{steps} (T)")
+    return shortest, longest
 
 
 class _Walk:
@@ -124,11 +126,12 @@ class _Walk:
     or None if there is nothing past them.
     """
 
-    def __init__(self, lengths: Tensor, steps: int, direction: int, ragged: bool) -> None:
+    def __init__(self, spec: PoolingSpec, lengths: Tensor, steps: int, direction: int) -> None:
         self.beyond: Tensor | None = None
         self._index: Tensor | None = None
         self._reverse = direction == -1
-        if ragged:
+        shortest, _ = length_range(f"pool_{spec.name}", lengths, steps)
+        if shortest < steps:
             t = torch.arange(steps, device=lengths.device)[:, None]
             outside = t >= lengths
             self.beyond = outside[:, :, None]
@@ -201,7 +204,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     _check(spec, gates, c0, lengths, direction, activation, zoneout_scale)
     steps, (batch, hidden) = gates.shape[0], c0.shape
-    walk = _Walk(lengths, steps, direction, _is_ragged(spec, lengths, steps))
+    walk = _Walk(spec, lengths, steps, direction)
     parts = _split(spec, gates, hidden, walk)
     states, _, _ = _states(spec, parts, c0, activation, zoneout_scale)
     c_T = states[lengths, torch.arange(batch, device=lengths.device)]
@@ -227,7 +230,7 @@ def _backward(
     """Gradients of gates and c0; the states are computed again rather than kept."""
     spec = POOLINGS[pooling]
     steps, (batch, hidden) = gates.shape[0], c0.shape
-    walk = _Walk(lengths, steps, direction, _is_ragged(spec, lengths, steps))
+    walk = _Walk(spec, lengths, steps, direction)
     parts = _split(spec, gates, hidden, walk)
     states, z, gate = _states(spec, parts, c0, activation, zoneout_scale)
     before, after = states[:-1], states[1:]
