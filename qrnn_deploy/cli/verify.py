@@ -19,7 +19,12 @@ EXIT_DIFFERENT = 1
     help="The checkpoint it was exported from (needs the extra `export`). Without it the test "
     "vectors beside the model are compared, and no torch is needed.",
 )
-@click.option("--per-layer", is_flag=True, help="Compare layer by layer; name the first to depart.")
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Also feed each layer the right input, and name the first that departs. Done anyway after "
+    "a failure.",
+)
 @click.option("--atol", type=click.FloatRange(min=0), help="Absolute tolerance instead of ours.")
 @json_option
 @click.pass_context
@@ -49,8 +54,10 @@ def verify(
     """
     from ..verifier import verify as compare
 
-    with spinner(f"verifying {model.name}"):
-        report = compare(model, checkpoint=checkpoint, per_layer=per_layer, atol=atol)
+    with spinner(f"verifying {model.name}") as update:
+        report = compare(
+            model, checkpoint=checkpoint, per_layer=per_layer, atol=atol, progress=update
+        )
     if as_json:
         click.echo(report.to_json())
     else:
