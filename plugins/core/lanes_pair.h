@@ -1,0 +1,52 @@
+// Two values of another lanes type, operation by operation: their dependency chains interleave,
+// which hides the latency of the long ones (exp, division).
+#ifndef QRNN_DEPLOY_CORE_LANES_PAIR_H_
+#define QRNN_DEPLOY_CORE_LANES_PAIR_H_
+
+#include <stddef.h>
+
+#include "recurrence.h"
+
+namespace qrnn {
+
+template <class M>
+struct PairLanes {
+    struct V {
+        typename M::V a, b;
+    };
+    static constexpr int width = 2 * M::width;
+
+    static QRNN_HD V set(float x) { return {M::set(x), M::set(x)}; }
+    static QRNN_HD V add(V x, V y) { return {M::add(x.a, y.a), M::add(x.b, y.b)}; }
+    static QRNN_HD V sub(V x, V y) { return {M::sub(x.a, y.a), M::sub(x.b, y.b)}; }
+    static QRNN_HD V mul(V x, V y) { return {M::mul(x.a, y.a), M::mul(x.b, y.b)}; }
+    static QRNN_HD V fma(V x, V y, V z) { return {M::fma(x.a, y.a, z.a), M::fma(x.b, y.b, z.b)}; }
+    static QRNN_HD V max_or_nan(V x, V limit) {
+        return {M::max_or_nan(x.a, limit.a), M::max_or_nan(x.b, limit.b)};
+    }
+    static QRNN_HD V min_or_nan(V x, V limit) {
+        return {M::min_or_nan(x.a, limit.a), M::min_or_nan(x.b, limit.b)};
+    }
+    static QRNN_HD V negate(V x) { return {M::negate(x.a), M::negate(x.b)}; }
+    static QRNN_HD V exponent_from_low_bits(V x) {
+        return {M::exponent_from_low_bits(x.a), M::exponent_from_low_bits(x.b)};
+    }
+    static QRNN_HD V minus_ln2_times(V y, V n) {
+        return {M::minus_ln2_times(y.a, n.a), M::minus_ln2_times(y.b, n.b)};
+    }
+    static QRNN_HD V reciprocal(V d) { return {M::reciprocal(d.a), M::reciprocal(d.b)}; }
+    static QRNN_HD V divide(V a, V d) { return {M::divide(a.a, d.a), M::divide(a.b, d.b)}; }
+    template <class T>
+    static QRNN_HD V load(const char* p) {
+        return {M::template load<T>(p), M::template load<T>(p + M::width * sizeof(T))};
+    }
+    template <class T>
+    static QRNN_HD void store(char* p, V x) {
+        M::template store<T>(p, x.a);
+        M::template store<T>(p + M::width * sizeof(T), x.b);
+    }
+};
+
+}  // namespace qrnn
+
+#endif  // QRNN_DEPLOY_CORE_LANES_PAIR_H_
