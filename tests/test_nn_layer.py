@@ -274,5 +274,5 @@ def test_refused_inputs() -> None:
         with pytest.raises(InputError, match=message) as caught:
             layer(*arguments)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="state.x is given, expected None for window 1"):
+    with pytest.raises(InputError, match=r"state.x is given, expected None for window 1"):
         layer_of()(x, good)
