@@ -7,6 +7,8 @@ JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Where the build keeps the ONNX Runtime headers that it fetches; `make clean` leaves it.
+export QRNN_DEPLOY_CACHE ?= $(CURDIR)/.cache
 BUILD := build/dev
 SETUP := $(VENV)/.setup-done
 LIBRARY := $(BUILD)/.installed
