@@ -235,15 +235,17 @@ def _scan_body(variant: Variant) -> GraphProto:
         added = emit("Mul", weight, distance, out="step_added")
 
     c = emit("Add", kept, added, out="step_c_walked" if variant.ragged else "step_c_out")
+    h = c
     if spec.has_output_gate:
         h = emit("Mul", emit("Sigmoid", raw["o"], out="step_o"), c, out="step_h_f32")
-    else:
-        h = emit("Identity", c, out="step_h_f32")
     if variant.ragged:
         emit("Where", "step_valid", c, "step_c_in", out="step_c_out")
         nodes.append(helper.make_node("Constant", [], ["step_zero"], value_float=0.0))
         h = emit("Where", "step_valid", h, "step_zero", out="step_h_masked")
-    emit("Cast" if narrow else "Identity", h, out="step_h", **({"to": storage} if narrow else {}))
+    if narrow:
+        emit("Cast", h, out="step_h", to=storage)
+    else:
+        emit("Identity", h, out="step_h")
 
     value = helper.make_tensor_value_info
     inputs = [

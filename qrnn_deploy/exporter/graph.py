@@ -28,6 +28,8 @@ def finish(model: ModelProto, metadata: Metadata) -> ModelProto:
     _strip_leftovers(model)
     _apply_tags(graph, metadata)
     _name_pools(graph, metadata)
+    if metadata.dtype != "float32":
+        _part_transpose_from_matmul(graph)
     _add_functions(model, metadata)
     _set_borders(graph, metadata)
     graph.name = "qrnn_deploy"
@@ -146,6 +148,37 @@ def _name_pools(graph: GraphProto, metadata: Metadata) -> None:
             "their result may be unused in the model"
         )
     rename(graph, names)
+
+
+def _part_transpose_from_matmul(graph: GraphProto) -> None:
+    """Put a Reshape to the same shape between a Transpose and the MatMul that reads it.
+
+    On x86 ONNX Runtime's CPU provider (seen in 1.23 to 1.31) crashes while loading a float16 model
+    that has one right behind the other: microsoft/onnxruntime issue 28392.
+    """
+    ranks = {
+        node.output[0]: len(attribute.ints)
+        for node in graph.node
+        if node.op_type == "Transpose"
+        for attribute in node.attribute
+        if attribute.name == "perm"
+    }
+    kept: list[NodeProto] = []
+    for node in graph.node:
+        for position, name in enumerate(node.input if node.op_type == "MatMul" else ()):
+            if name not in ranks:
+                continue
+            same, parted = f"{name}_same_shape", f"{name}_parted"
+            if not _is_initializer(graph, same):
+                zeros = helper.make_tensor(
+                    same, TensorProto.INT64, [ranks[name]], [0] * ranks[name]
+                )
+                graph.initializer.append(zeros)
+                kept.append(helper.make_node("Reshape", [name, same], [parted], name=parted))
+            node.input[position] = parted
+        kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _add_functions(model: ModelProto, metadata: Metadata) -> None:

@@ -1,0 +1,26 @@
+"""What some tests need from the machine: they skip with the reason, or fail where it must be.
+
+``make test`` sets QRNN_DEPLOY_TESTS_REQUIRE=kernel, so that a kernel library that was not built
+is a failure there and not a quiet skip.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from qrnn_deploy.runtime.library import KernelLibrary, load_library
+
+VARIABLE = "QRNN_DEPLOY_TESTS_REQUIRE"
+
+
+def kernel_library() -> KernelLibrary:
+    """The installed kernel library; skips, or fails where VARIABLE names ``kernel``."""
+    library = load_library()
+    if library is None:
+        reason = "the kernel library is not built here (`make setup` builds it)"
+        if "kernel" in os.environ.get(VARIABLE, "").split(","):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return library

@@ -1,0 +1,289 @@
+"""Verification passes what is right and, above all, fails what is wrong, naming the layer."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import needs
+import numpy as np
+import onnx
+import pytest
+import torch
+from models import FrontedModel, build
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from qrnn_deploy.checkpoints import save_checkpoint
+from qrnn_deploy.cli import main
+from qrnn_deploy.errors import InputError, ModelError
+from qrnn_deploy.exporter import export, export_checkpoint
+from qrnn_deploy.exporter.graph import pool_nodes
+from qrnn_deploy.verifier import verify
+from qrnn_deploy.verifier.report import Comparison, VerifyReport, compare
+
+HIDDEN = 6
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """(checkpoint, model) of a two-layer stack with window 2 and zoneout."""
+    folder = tmp_path_factory.mktemp("verify")
+    checkpoint, model = folder / "m.safetensors", folder / "m.onnx"
+    save_checkpoint(build("zoneout"), checkpoint)
+    export_checkpoint(checkpoint, model)
+    return checkpoint, model
+
+
+@dataclass
+class Done:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def run_cli(*arguments):
+    """`qrnn-deploy verify ARGUMENTS`, exactly as the installed command runs it."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main(["verify", *map(str, arguments)])
+    return Done(end.value.code, out.getvalue(), err.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fo", {"lengths": True}),
+        ("ifo", {"states": "packed"}),
+        ("lm", {}),
+        ("f", {"dtype": "float16"}),
+        ("bidirectional", {"states": "none", "lengths": True}),
+        ("fo", {"inline": True}),
+    ],
+)
+def test_right_models_pass(name, options, tmp_path):
+    module = build(name)
+    export(module, tmp_path / "m.onnx", **options)
+    report = verify(tmp_path / "m.onnx", module=module, per_layer=True)
+    assert report.passed, report.to_json()
+    assert len(report.layers) == len(report.comparisons and report.layers) > 0
+    assert {c.artifact for c in report.comparisons} >= {"function"}
+    assert verify(tmp_path / "m.onnx").passed
+
+
+def test_users_own_module_passes(tmp_path):
+    torch.manual_seed(0)
+    module = FrontedModel(padding=1).eval()
+    args = (torch.randn(2, 7, 4), torch.randn(2, 7, 3))
+    export(module, tmp_path / "m.onnx", args, states="none")
+    assert verify(tmp_path / "m.onnx", module=module, args=args, per_layer=True).passed
+
+
+def test_checkpoint_passes_with_kernel_and_function(pair):
+    needs.kernel_library()
+    checkpoint, model = pair
+    report = verify(model, checkpoint=checkpoint, per_layer=True)
+    assert report.passed and not report.missing and not report.notes
+    assert {c.artifact for c in report.comparisons} == {"kernel", "function"}
+    assert [layer.name for layer in report.layers] == ["layers.0", "layers.1"]
+    json.loads(report.to_json())
+
+
+def weight_of(model: ModelProto, pool: NodeProto) -> onnx.TensorProto:
+    """The weight that makes a pooling node's gates, through MatMul and Add."""
+    made_by = {out: node for node in model.graph.node for out in node.output}
+    add = made_by[pool.input[0]]
+    matmul = next(made_by[name] for name in add.input if name in made_by)
+    assert (add.op_type, matmul.op_type) == ("Add", "MatMul")
+    return next(t for t in model.graph.initializer if t.name == matmul.input[1])
+
+
+def edit_weight(model: ModelProto, layer: int, change) -> None:
+    tensor = weight_of(model, pool_nodes(model.graph)[layer])
+    array = numpy_helper.to_array(tensor).copy()
+    change(array)  # [k*in, 3*H], columns z, f, o
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def flip_forget_polarity(model, layer):
+    def change(w):
+        w[:, HIDDEN : 2 * HIDDEN] *= -1
+
+    edit_weight(model, layer, change)
+
+
+def swap_z_and_f(model, layer):
+    def change(w):
+        w[:, : 2 * HIDDEN] = np.roll(w[:, : 2 * HIDDEN], HIDDEN, axis=1)
+
+    edit_weight(model, layer, change)
+
+
+def swap_taps(model, layer):
+    def change(w):
+        w[:] = np.roll(w, len(w) // 2, axis=0)
+
+    edit_weight(model, layer, change)
+
+
+def drop_zoneout(model, layer):
+    for attribute in pool_nodes(model.graph)[layer].attribute:
+        if attribute.name == "zoneout_scale":
+            attribute.f = 1.0
+
+
+def drop(model, name):
+    """Make every reader of ``name`` see zeros of the same shape."""
+    for node in model.graph.node:
+        node.input[:] = [f"{name}_lost" if item == name else item for item in node.input]
+    zero = helper.make_tensor("zero_value", onnx.TensorProto.FLOAT, [1], [0.0])
+    nodes = [
+        helper.make_node("Shape", [name], [f"{name}_shape"]),
+        helper.make_node("ConstantOfShape", [f"{name}_shape"], [f"{name}_lost"], value=zero),
+    ]
+    kept = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes + kept)
+
+
+def drop_carried_state(model, layer):
+    drop(model, f"state_{layer:02d}_c_in")
+
+
+def lose_window_state(model, layer):
+    drop(model, f"state_{layer:02d}_x_in")
+
+
+MUTATIONS = (
+    flip_forget_polarity,
+    swap_z_and_f,
+    swap_taps,
+    drop_zoneout,
+    drop_carried_state,
+    lose_window_state,
+)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda f: f.__name__)
+def test_every_fault_fails_and_names_its_layer(mutate, layer, pair, tmp_path):
+    checkpoint, source = pair
+    model = onnx.load(source)
+    before = model.SerializeToString()
+    mutate(model, layer)
+    assert model.SerializeToString() != before
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path)
+
+    result = run_cli(path, "--checkpoint", checkpoint, "--per-layer", "--json")
+    assert result.exit_code == 1, result.stderr
+    report = json.loads(result.stdout)
+    assert report["passed"] is False
+    assert report["first_departure"] == f"layers.{layer}"
+
+    shutil.copytree(source.with_suffix(".golden"), tmp_path / "m.golden")
+    assert run_cli(path).exit_code == 1  # the golden vectors catch it too
+
+
+def test_fault_outside_the_layers_is_told_apart(tmp_path):
+    module = build("lm")
+    export(module, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    bias = next(t for t in model.graph.initializer if t.name.endswith("decoder_bias"))
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
+    onnx.save(model, tmp_path / "m.onnx")
+    report = verify(tmp_path / "m.onnx", module=module)
+    assert not report.passed and report.layers and report.first_departure is None
+    assert report.would_pass == pytest.approx(1.0, rel=1e-4)
+
+
+def test_tolerance_can_be_given(pair):
+    checkpoint, model = pair
+    tight = run_cli(model, "--checkpoint", checkpoint, "--atol", "0")
+    assert tight.exit_code == 1 and "would pass" in tight.stdout
+    assert run_cli(model, "--checkpoint", checkpoint, "--atol", "0.1").exit_code == 0
+
+
+def test_another_checkpoint_fails(pair, tmp_path):
+    _, model = pair
+    other = build("zoneout")
+    with torch.no_grad():
+        other.layers[1].bias[0] += 0.1
+    save_checkpoint(other, tmp_path / "other.safetensors")
+    report = verify(model, checkpoint=tmp_path / "other.safetensors")
+    assert not report.passed and report.first_departure == "layers.1"
+    assert any("sha256 differs" in note for note in report.notes)
+    save_checkpoint(build("ifo"), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="that the PyTorch model lacks"):
+        verify(model, checkpoint=tmp_path / "other.safetensors")
+
+
+def test_golden_vectors_need_no_torch(pair):
+    _, model = pair
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore')\n"
+        "from qrnn_deploy import verify\n"
+        f"assert verify({str(model)!r}).passed\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda g: shutil.rmtree(g), "has no golden vectors"),
+        (lambda g: (g / "golden.json").write_text("{"), "golden.json is damaged"),
+        (lambda g: (g / "test_data_set_0" / "output_0.pb").write_bytes(b"\xff"), "is damaged"),
+        (lambda g: shutil.rmtree(g / "test_data_set_1"), "holds no input vectors"),
+        (
+            lambda g: (g / "golden.json").write_text(
+                (g / "golden.json").read_text().replace('"fingerprint": "', '"fingerprint": "0')
+            ),
+            "belongs to a model with other weights",
+        ),
+    ],
+)
+def test_bad_golden_vectors(damage, message, pair, tmp_path):
+    shutil.copy(pair[1], tmp_path / "m.onnx")
+    shutil.copytree(pair[1].with_suffix(".golden"), tmp_path / "m.golden")
+    damage(tmp_path / "m.golden")
+    with pytest.raises(ModelError, match=message):
+        verify(tmp_path / "m.onnx")
+
+
+def test_contradictory_arguments(pair):
+    checkpoint, model = pair
+    with pytest.raises(InputError, match="a checkpoint and a module"):
+        verify(model, checkpoint=checkpoint, module=build("zoneout"))
+    with pytest.raises(InputError, match="per-layer comparison needs the PyTorch model"):
+        verify(model, per_layer=True)
+
+
+def test_comparison_of_odd_values():
+    """NaN where the other has a number, infinity and wrong shapes never pass."""
+    one = np.ones(3)
+    nan = np.array([1.0, np.nan, 1.0])
+    inf = np.array([1.0, np.inf, 1.0])
+    assert compare("a", "c", "o", one, one, 0.0).passed
+    assert compare("a", "c", "o", nan, nan, 0.0).passed
+    assert compare("a", "c", "o", inf, inf, 0.0).passed
+    for got, exact in ((nan, one), (one, nan), (inf, one), (one, inf), (inf, -inf)):
+        assert not compare("a", "c", "o", got, exact, 1e30).passed
+    assert not compare("a", "c", "o", one, np.ones(4), 1e30).passed
+    assert not VerifyReport("m", "r").passed  # nothing compared is no pass
+    assert not Comparison("a", "c", "o", float("nan"), 0.0, 1.0).passed
+
+
+def test_v1_file_still_runs():
+    """The compatibility promise: a file written by the first version runs in every later one."""
+    path = Path(__file__).parent / "data" / "v1" / "model.onnx"
+    assert os.path.getsize(path) > 0
+    report = verify(path)
+    assert report.passed, report.to_json()
