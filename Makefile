@@ -4,6 +4,7 @@
 TORCH := torch==2.13.0
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
+CASES ?= 100000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +13,8 @@ export QRNN_DEPLOY_CACHE ?= $(CURDIR)/.cache
 BUILD := build/dev
 SETUP := $(VENV)/.setup-done
 LIBRARY := $(BUILD)/.installed
+CONFIGURE := $(BIN)/cmake -S plugins -G Ninja -D QRNN_DEPLOY_REQUIRE_KERNEL=ON \
+	-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 PLUGIN_FILES := $(shell find plugins -type f 2>/dev/null)
 CXX_FILES := $(filter %.cc %.cpp %.h %.hpp,$(PLUGIN_FILES))
 
@@ -32,14 +35,40 @@ $(SETUP): pyproject.toml
 
 # The editable install reads Python from this folder; the library is built into it.
 $(LIBRARY): $(SETUP) $(PLUGIN_FILES)
-	$(BIN)/cmake -S plugins -B $(BUILD) -G Ninja -D CMAKE_BUILD_TYPE=Release -D QRNN_DEPLOY_REQUIRE_KERNEL=ON \
-		-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
+	$(CONFIGURE) -B $(BUILD) -D CMAKE_BUILD_TYPE=Release
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 	$(BIN)/cmake --install $(BUILD) --prefix $(CURDIR)
 	@touch $@
 
+# The trained character language model, from checkpoint to text.
+DEMO := demo-output
+CHARLM := examples/charlm
+
+demo: setup ## Export, verify, score and run the model trained on real text
+	@mkdir -p $(DEMO)
+	$(BIN)/python $(CHARLM)/data.py --heldout $(DEMO)/heldout.txt
+	$(BIN)/qrnn-deploy export $(CHARLM)/model.safetensors -o $(DEMO)/charlm.onnx
+	$(BIN)/qrnn-deploy inspect $(DEMO)/charlm.onnx
+	$(BIN)/qrnn-deploy verify $(DEMO)/charlm.onnx --checkpoint $(CHARLM)/model.safetensors
+	$(BIN)/qrnn-deploy run $(DEMO)/charlm.onnx --kernel require --score $(DEMO)/heldout.txt
+	$(BIN)/qrnn-deploy run $(DEMO)/charlm.onnx --kernel require --generate 400 \
+		--prompt "The import statement" --temperature 0.7 --seed 1
+
+train: setup ## Train the demo's model anew, and the LSTM beside it (about an hour)
+	$(BIN)/python $(CHARLM)/train.py
+
 test: setup ## Run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	QRNN_DEPLOY_TESTS_REQUIRE=kernel $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: setup ## Measure every speed goal; ratios in one run
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+# The core and the operator glue under AddressSanitizer and UBSan.
+fuzz: $(SETUP) ## Fuzz shapes, lengths and attributes under sanitizers (CASES=100000)
+	$(CONFIGURE) -B build/sanitize -D CMAKE_BUILD_TYPE=RelWithDebInfo -D QRNN_DEPLOY_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize --parallel $(JOBS)
+	build/sanitize/tests/qrnn_deploy_core_test
+	build/sanitize/tests/qrnn_deploy_fuzz --cases $(CASES)
 
 lint: setup ## Check style, types and formatting
 	$(BIN)/ruff check .
