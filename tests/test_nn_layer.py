@@ -260,6 +260,8 @@ def test_refused_inputs() -> None:
         ((x[0],), r"x has shape \[4, 3\], expected \[T, B, 3\]"),
         ((x[..., :2],), r"x has shape \[9, 4, 2\]"),
         ((x.double(),), "x has dtype torch.float64, expected torch.float32"),
+        ((x, good.c), "state is a Tensor, expected a LayerState"),
+        ((x, None, [9, 9, 9, 9]), "lengths is a list, expected a tensor"),
         ((x, good._replace(c=good.c[:2])), r"state.c has shape \[2, 5\], expected \[4, 5\]"),
         ((x, good._replace(c=good.c.double())), "c0 has dtype torch.float64"),
         ((x, good._replace(x=None)), "state.x is None, expected a tensor for window 2"),

@@ -276,6 +276,8 @@ class QRNNLayer(nn.Module):
         """Ranks and sizes; the operator checks the type of c."""
         if state is None:
             return
+        if not isinstance(state, LayerState):
+            raise InputError(f"QRNNLayer: state is a {type(state).__name__}, expected a LayerState")
         batch = x.shape[1]
         if state.c.dim() != 2 or state.c.shape[0] != batch or state.c.shape[1] != self.hidden_size:
             raise InputError(
@@ -305,6 +307,8 @@ class QRNNLayer(nn.Module):
         if lengths is None:
             return
         steps, batch = x.shape[0], x.shape[1]
+        if not isinstance(lengths, Tensor):
+            raise InputError(f"QRNNLayer: lengths is a {type(lengths).__name__}, expected a tensor")
         if lengths.dtype != torch.int64 or lengths.dim() != 1 or lengths.shape[0] != batch:
             raise InputError(
                 f"QRNNLayer: lengths is {lengths.dtype} {list(lengths.shape)}, "
