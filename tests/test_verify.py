@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from qrnn_deploy.cli import main
 from qrnn_deploy.errors import InputError, ModelError
 from qrnn_deploy.exporter import export, export_checkpoint
 from qrnn_deploy.exporter.graph import pool_nodes
+from qrnn_deploy.metadata import FORMAT
 from qrnn_deploy.verifier import verify
 from qrnn_deploy.verifier.report import Comparison, VerifyReport, compare
 
@@ -281,9 +281,16 @@ def test_comparison_of_odd_values():
     assert not Comparison("a", "c", "o", float("nan"), 0.0, 1.0).passed
 
 
-def test_v1_file_still_runs():
-    """The compatibility promise: a file written by the first version runs in every later one."""
-    path = Path(__file__).parent / "data" / "v1" / "model.onnx"
-    assert os.path.getsize(path) > 0
+VERSIONED = sorted((Path(__file__).parent / "data").glob("v*/*.onnx"))
+
+
+@pytest.mark.parametrize("path", VERSIONED, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_files_of_every_version_still_run(path):
+    """The compatibility promise: what an earlier version wrote runs in every later one."""
     report = verify(path)
     assert report.passed, report.to_json()
+
+
+def test_there_are_files_of_every_version():
+    folders = {path.parent.name for path in VERSIONED}
+    assert folders == {f"v{number}" for number in range(1, FORMAT + 1)}

@@ -28,6 +28,7 @@ def finish(model: ModelProto, metadata: Metadata) -> ModelProto:
     _strip_leftovers(model)
     _apply_tags(graph, metadata)
     _name_pools(graph, metadata)
+    _name_weights(graph, metadata)
     if metadata.dtype != "float32":
         _part_transpose_from_matmul(graph)
     _add_functions(model, metadata)
@@ -148,6 +149,26 @@ def _name_pools(graph: GraphProto, metadata: Metadata) -> None:
             "their result may be unused in the model"
         )
     rename(graph, names)
+
+
+def _name_weights(graph: GraphProto, metadata: Metadata) -> None:
+    """Give weights the names of the module: ``layers.0.weight_T`` [k*in, G*H] is a layer's.
+
+    torch.onnx stores the transposed weight of a linear map under a number of its own.
+    """
+    made_by = {name: node for node in graph.node for name in node.output}
+    names: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if tensor.name.startswith("module."):
+            names[tensor.name] = tensor.name.removeprefix("module.")
+    for layer in metadata.layers:
+        node = made_by.get(layer.tensors["gates"])
+        if node is not None and node.op_type == "Add":
+            node = next((made_by[name] for name in node.input if name in made_by), None)
+        if node is not None and node.op_type == "MatMul" and _is_initializer(graph, node.input[1]):
+            names.setdefault(node.input[1], f"{layer.name}.weight_T".lstrip("."))
+    taken = {value.name for value in (*graph.input, *graph.output)} | set(made_by)
+    rename(graph, {old: new for old, new in names.items() if new not in taken})
 
 
 def _part_transpose_from_matmul(graph: GraphProto) -> None:

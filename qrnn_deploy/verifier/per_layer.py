@@ -49,7 +49,7 @@ def compare_layers(
         folder = Path(name)
         running = _Probe(model, folder / "all.onnx", None, reference)
         for info in reference.metadata.layers:
-            finding = LayerFinding(info.index, info.name)
+            finding = LayerFinding(info.index, info.name or "the layer")
             alone = _Probe(model, folder / f"layer{info.index}.onnx", info, reference)
             own = _layer_input(records, info, reference)
             expected = _run_layer(reference, info, own, records, feed)
