@@ -81,8 +81,6 @@ def _save(path, nodes, inputs, outputs, weights, functions=()):
     graph = helper.make_graph(nodes, "bench", values(inputs), values(outputs), weights)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, OPSET_VERSION)]
     onnx.save(
-        helper.make_model(
-            graph, functions=list(functions), opset_imports=opsets, ir_version=10
-        ),
+        helper.make_model(graph, functions=list(functions), opset_imports=opsets, ir_version=10),
         path,
     )

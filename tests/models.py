@@ -53,7 +53,9 @@ BUILDERS = {
     "if": lambda: QRNNLayer(5, 6, window=2, pooling="if"),
     "zoneout": lambda: QRNN(5, 6, 2, window=2, zoneout=0.3, zoneout_eval="expectation"),
     "nobias": lambda: QRNNLayer(5, 7, window=2, bias=False, batch_first=True),
-    "lm": lambda: QRNNLanguageModel(11, 8, [9, 8], tied=True, window=2, vocabulary=list("abcdefghij\n")),
+    "lm": lambda: QRNNLanguageModel(
+        11, 8, [9, 8], tied=True, window=2, vocabulary=list("abcdefghij\n")
+    ),
     "headed": Headed,
 }
 """Models that can stream."""
@@ -88,9 +90,7 @@ def torch_run(
     example = example_args(module) if args is None else args
     dtype = getattr(torch, metadata.dtype)
     example = tuple(a.to(dtype) if a.is_floating_point() else a for a in example)
-    feed = make_inputs(
-        metadata, example, batch=batch, time=time, seed=seed, random_state=True
-    )
+    feed = make_inputs(metadata, example, batch=batch, time=time, seed=seed, random_state=True)
     result = run_border(Border(module.to(dtype), metadata), feed)
     return {k: v.numpy() for k, v in feed.items()}, {k: v.numpy() for k, v in result.items()}
 

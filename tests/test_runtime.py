@@ -140,9 +140,7 @@ def test_ragged_chunks_rest_the_other_streams(files, kernel):
     b = stream.step(x[:, 5:], lengths=[0, 7])
     whole = session.run(x)["y"]
     np.testing.assert_allclose(a[0], whole[0], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(
-        np.concatenate([a[1, :5], b[1]]), whole[1], rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(np.concatenate([a[1, :5], b[1]]), whole[1], rtol=0, atol=1e-6)
     assert not b[0].any() and not a[1, 5:].any()
 
 
@@ -214,7 +212,8 @@ def test_refused_chunk_leaves_the_stream(files):
 def test_foreign_and_damaged_states_are_refused(files):
     stream = StreamingSession(Session(files["separate"], kernel="off"), 2)
     good = stream.save_state()
-    for damaged in (b"", b"hello", good[:20], good[:-3], b"\xff" * 64, good[:8] + b"[]" + good[10:]):
+    listed = good[:8] + b"[]" + good[10:]
+    for damaged in (b"", b"hello", good[:20], good[:-3], b"\xff" * 64, listed):
         with pytest.raises(InputError, match="damaged"):
             stream.load_state(damaged)
     for other in ("packed", "zoneout"):
@@ -280,7 +279,7 @@ def test_newer_operator_needs_a_newer_library(files, tmp_path):
         tmp_path / "m.onnx",
         lambda text: text.replace('"op_domain_version": 1', '"op_domain_version": 7'),
     )
-    with pytest.raises(KernelLibraryError, match="needs version 7 of the pooling operator.*has 1"):
+    with pytest.raises(KernelLibraryError, match=r"needs version 7 of the pooling operator.*has 1"):
         Session(path)
     assert Session(path, kernel="off").run(X)["y"].shape == (2, 70, 6)
 

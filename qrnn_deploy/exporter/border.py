@@ -90,14 +90,14 @@ class StateLift(Binding):
         lengths: Tensor | None,
     ) -> None:
         """Take the states in the order of ``metadata.states``."""
-        self.index = {
-            id(module.get_submodule(info.name)): info.index for info in metadata.layers
-        }
+        self.index = {id(module.get_submodule(info.name)): info.index for info in metadata.layers}
         self.given = {
             (entry.layer, entry.kind): state
             for entry, state in zip(metadata.states, states, strict=True)
         }
-        self.names = {(entry.layer, entry.kind): entry.name for entry in metadata.states}
+        self.names: dict[tuple[int, str], str] = {
+            (entry.layer, entry.kind): entry.name for entry in metadata.states
+        }
         self.lengths = lengths
         self.new_states: dict[str, Tensor] = {}
 
@@ -138,7 +138,8 @@ class StateLift(Binding):
             return x
         from .translate import tag
 
-        return tag(x, f"layer_{index:02d}_{what}")
+        named: Tensor = tag(x, f"layer_{index:02d}_{what}")
+        return named
 
 
 def output_leaves(result: Any) -> list[Tensor]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper
@@ -190,7 +191,9 @@ def _walked(name: str, out: str) -> NodeProto:
     )
 
 
-def _attribute_constant(out: str, field: str, kind: int, attribute: str) -> NodeProto:
+def _attribute_constant(
+    out: str, field: str, kind: AttributeProto.AttributeType, attribute: str
+) -> NodeProto:
     """A Constant whose value is the calling node's attribute."""
     node = helper.make_node("Constant", [], [out])
     node.attribute.append(AttributeProto(name=field, type=kind, ref_attr_name=attribute))
@@ -203,7 +206,7 @@ def _scan_body(variant: Variant) -> GraphProto:
     narrow = storage != TensorProto.FLOAT
     nodes: list[NodeProto] = []
 
-    def emit(op_type: str, *inputs: str, out: str, **attributes: object) -> str:
+    def emit(op_type: str, *inputs: str, out: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(op_type, list(inputs), [out], **attributes))
         return out
 
@@ -287,7 +290,6 @@ def _schema(spec: PoolingSpec) -> onnx.defs.OpSchema:
         ],
         type_constraints=[("S", list(STORAGE_TYPES), "Storage type.")],
         attributes=[
-            onnx.defs.OpSchema.Attribute(proto.name, proto, "")
-            for proto in _attribute_defaults()
+            onnx.defs.OpSchema.Attribute(proto.name, proto, "") for proto in _attribute_defaults()
         ],
     )

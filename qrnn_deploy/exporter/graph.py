@@ -41,9 +41,7 @@ def finish(model: ModelProto, metadata: Metadata) -> ModelProto:
     model.opset_import.extend(
         [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, OPSET_VERSION)]
     )
-    model.metadata_props.append(
-        onnx.StringStringEntryProto(key=KEY, value=metadata.to_json())
-    )
+    model.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=metadata.to_json()))
     return model
 
 

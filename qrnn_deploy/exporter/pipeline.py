@@ -21,7 +21,7 @@ from ..metadata import LENGTHS, Metadata, StateMode
 from .border import Border
 from .files import publish, staging
 from .function_body import OPSET, register_schemas
-from .golden import golden_cases, in_double, input_names, make_inputs, output_names, write_golden
+from .golden import in_double, input_names, make_inputs, output_names, write_golden
 from .graph import finish
 from .plan import BATCH, example_args, make_plan
 from .streamable import check_streamable
@@ -215,9 +215,7 @@ def _with_origin(
 ) -> Metadata:
     from dataclasses import replace
 
-    return replace(
-        metadata, source=dict(source) if source else None, assumptions=list(assumptions)
-    )
+    return replace(metadata, source=dict(source) if source else None, assumptions=list(assumptions))
 
 
 def _trace(

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..errors import ExportError
 from ..metadata import LayerInfo, Metadata, PortInfo, StateEntry, StateMode
 from ..nn import QRNN, QRNNLanguageModel
 from ..nn.binding import Binding, bound
 from ..nn.layer import LayerState, QRNNLayer
 from ..pooling.spec import OPSET_VERSION, POOLINGS
-from .. import __version__
 from .border import named_output_leaves
 
 BATCH, TIME = "batch", "time"
@@ -217,9 +217,7 @@ def _output_ports(
     ports = []
     for name, (_, short), (_, long) in zip(names, leaves, again, strict=True):
         grown = [
-            axis
-            for axis, (a, b) in enumerate(zip(short.shape, long.shape, strict=True))
-            if a != b
+            axis for axis, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if a != b
         ]
         if len(grown) > 1:
             raise ExportError(

@@ -241,7 +241,9 @@ class StreamingSession:
         chosen = [rows] if isinstance(rows, (int, np.integer)) else list(rows)
         for row in chosen:
             if not 0 <= row < self.batch_size:
-                raise InputError(f"row {row} is outside the batch: expected 0..{self.batch_size-1}")
+                raise InputError(
+                    f"row {row} is outside the batch: expected 0..{self.batch_size - 1}"
+                )
         return chosen
 
     def _checked(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-
 from ..runtime import Session
 from ..runtime.library import load_library
 
@@ -35,5 +34,3 @@ def open_artifacts(path: Path) -> tuple[dict[str, Session], dict[str, str]]:
         else f"{count} of {len(running)} pooling nodes did not get a kernel"
     )
     return sessions, missing
-
-

@@ -43,13 +43,26 @@ class GridCase:
         """As the report shows it."""
         sizes = sorted(set(self.chunks), reverse=True)
         cut = "" if len(self.chunks) == 1 else f" in chunks of {'/'.join(map(str, sizes))}"
-        return f"B={self.batch} T={self.time}{cut} {'random' if self.random_state else 'zero'} state"
+        return (
+            f"B={self.batch} T={self.time}{cut} {'random' if self.random_state else 'zero'} state"
+        )
 
 
 def grid(metadata: Metadata) -> list[GridCase]:
     """Odd and even sizes, one step, several chunkings of one length, zero and random states."""
-    wholes = [(1, (1,)), (3, (2,)), (2, (7,)), (1, (33,)), (3, (64,))]
-    cuts = [(2, (1,) * 9), (3, (7,) * 4 + (5,)), (1, (32, 1)), (2, (1, 2, 30))]
+    wholes: list[tuple[int, tuple[int, ...]]] = [
+        (1, (1,)),
+        (3, (2,)),
+        (2, (7,)),
+        (1, (33,)),
+        (3, (64,)),
+    ]
+    cuts: list[tuple[int, tuple[int, ...]]] = [
+        (2, (1,) * 9),
+        (3, (7,) * 4 + (5,)),
+        (1, (32, 1)),
+        (2, (1, 2, 30)),
+    ]
     plain = [(batch, chunks, False) for batch, chunks in wholes]
     if metadata.state_mode != "none":
         plain += [(batch, chunks, True) for batch, chunks in wholes + cuts]
@@ -111,9 +124,7 @@ class Reference:
             got = run_chunks(session, _numpy(feed), case.chunks)
             for name in output_names(self.metadata):
                 label = case.label
-                found.append(
-                    compare(artifact, label, name, got[name], exact[name], allowed[name])
-                )
+                found.append(compare(artifact, label, name, got[name], exact[name], allowed[name]))
         return found
 
 
