@@ -147,7 +147,9 @@ OrtStatus* PoolKernel::compute(OrtKernelContext* context) const {
 
     // The runtime does not tell how many threads it has; it is at most those of the machine.
     static const int64_t machine_threads = std::max(1u, std::thread::hardware_concurrency());
-    const int64_t work = a.steps * a.batch * a.hidden;
+    // Where B or H is 0 there is no array whose size bounds the product.
+    const bool empty = a.batch == 0 || a.hidden == 0;
+    const int64_t work = empty ? 0 : a.steps * a.batch * a.hidden;
     const qrnn::PoolPlan plan =
         qrnn::plan_pool(a, std::min(machine_threads, work / kWorkPerThread), qrnn::best_isa());
     Work user_data = {plan, a};

@@ -1,0 +1,274 @@
+// The pooling kernel against the memory traffic that it cannot avoid: a loop that reads three
+// arrays and writes one, of the sizes of the gates and of h.
+//
+//   pool_bench [--json] [--rounds N] [T B H]
+//
+// Both use the same memory in alternation, so that caches and pages are in the same state, and the
+// same threads. Figures are medians over the rounds; the smallest and largest follow. The stream
+// is timed with ordinary stores (what a program gets by default) and with non-temporal ones (which
+// spare reading the lines to be written); the ratio to the faster of the two is the strict one.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+struct Sizes {
+    int64_t T = 512, B = 8, H = 640;
+    int64_t items() const { return T * B * H; }
+};
+
+// A second thread that waits for work without sleeping, as those of ONNX Runtime's pool do.
+class Helper {
+  public:
+    Helper() : thread_([this] { loop(); }) {}
+    ~Helper() {
+        state_ = kStop;
+        thread_.join();
+    }
+    void start(const std::function<void()>& work) {
+        work_ = &work;
+        state_ = kWork;
+    }
+    void wait() {
+        while (state_ == kWork) {
+        }
+    }
+
+  private:
+    enum { kIdle, kWork, kStop };
+
+    void loop() {
+        while (state_ != kStop) {
+            if (state_ != kWork) continue;
+            (*work_)();
+            state_ = kIdle;
+        }
+    }
+
+    std::atomic<int> state_{kIdle};
+    const std::function<void()>* work_ = nullptr;
+    std::thread thread_;
+};
+
+typedef float Vector __attribute__((vector_size(64)));
+
+// out = a + b + c over n floats, n a multiple of 16, all 64-byte aligned.
+void stream(const float* a, const float* b, const float* c, float* out, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        *reinterpret_cast<Vector*>(out + i) = *reinterpret_cast<const Vector*>(a + i) +
+                                              *reinterpret_cast<const Vector*>(b + i) +
+                                              *reinterpret_cast<const Vector*>(c + i);
+    }
+}
+
+void stream_non_temporal(const float* a, const float* b, const float* c, float* out, int64_t n) {
+#if defined(__x86_64__)
+    for (int64_t i = 0; i < n; i += 4) {
+        _mm_stream_ps(out + i, _mm_add_ps(_mm_add_ps(_mm_load_ps(a + i), _mm_load_ps(b + i)),
+                                          _mm_load_ps(c + i)));
+    }
+    _mm_sfence();
+#else
+    stream(a, b, c, out, n);
+#endif
+}
+
+double milliseconds(const std::function<void()>& work) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
+        .count();
+}
+
+struct Times {
+    std::vector<double> values;
+
+    double at(double fraction) const {
+        std::vector<double> sorted = values;
+        std::sort(sorted.begin(), sorted.end());
+        return sorted[static_cast<size_t>(fraction * static_cast<double>(sorted.size() - 1))];
+    }
+    double median() const { return at(0.5); }
+};
+
+struct Result {
+    int threads;
+    Times pool, stream, non_temporal;
+
+    double ratio() const { return stream.median() / pool.median(); }
+    double strict_ratio() const {
+        return std::min(stream.median(), non_temporal.median()) / pool.median();
+    }
+};
+
+class Bench {
+  public:
+    explicit Bench(const Sizes& sizes) : sizes_(sizes), lengths_(sizes.B, sizes.T) {
+        const size_t bytes = static_cast<size_t>(sizes.items()) * sizeof(float);
+        gates_ = static_cast<float*>(std::aligned_alloc(64, 3 * bytes));
+        h_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+        if (gates_ == nullptr || h_ == nullptr) std::abort();
+        std::mt19937 random(1);
+        std::normal_distribution<float> normal(0.0f, 2.0f);
+        for (int64_t i = 0; i < 3 * sizes.items(); ++i) gates_[i] = normal(random);
+        std::memset(h_, 0, bytes);
+        c0_.assign(static_cast<size_t>(sizes.B * sizes.H), 0.0f);
+        c_T_ = c0_;
+    }
+    ~Bench() {
+        std::free(gates_);
+        std::free(h_);
+    }
+    Bench(const Bench&) = delete;
+    Bench& operator=(const Bench&) = delete;
+
+    Result run(int threads, int rounds) {
+        Result result{threads, {}, {}, {}};
+        for (int round = -2; round < rounds; ++round) {  // two to warm up
+            const double pool = milliseconds([&] { run_pool(threads); });
+            const double plain = milliseconds([&] { run_stream(threads, stream); });
+            const double direct = milliseconds([&] { run_stream(threads, stream_non_temporal); });
+            if (round < 0) continue;
+            result.pool.values.push_back(pool);
+            result.stream.values.push_back(plain);
+            result.non_temporal.values.push_back(direct);
+        }
+        return result;
+    }
+
+  private:
+    void both(int threads, const std::function<void(int)>& work) {
+        if (threads == 1) {
+            work(0);
+            return;
+        }
+        const std::function<void()> other = [&] { work(1); };
+        helper_.start(other);
+        work(0);
+        helper_.wait();
+    }
+
+    void run_pool(int threads) {
+        qrnn::PoolArguments a;
+        a.steps = sizes_.T;
+        a.batch = sizes_.B;
+        a.hidden = sizes_.H;
+        a.gates = gates_;
+        a.c0 = c0_.data();
+        a.lengths = lengths_.data();
+        a.h = h_;
+        a.c_T = c_T_.data();
+        const qrnn::PoolPlan plan = qrnn::plan_pool(a, threads, qrnn::best_isa());
+        both(threads, [&](int thread) {
+            for (int64_t part = thread; part < plan.parts(); part += threads) plan.run(a, part);
+        });
+    }
+
+    template <class Stream>
+    void run_stream(int threads, Stream loop) {
+        const int64_t n = sizes_.items();
+        const int64_t share = n / threads / 16 * 16;
+        both(threads, [&](int thread) {
+            const int64_t begin = thread * share;
+            const int64_t count = thread + 1 == threads ? n - begin : share;
+            loop(gates_ + begin, gates_ + n + begin, gates_ + 2 * n + begin, h_ + begin, count);
+        });
+    }
+
+    const Sizes sizes_;
+    float* gates_ = nullptr;
+    float* h_ = nullptr;
+    std::vector<float> c0_, c_T_;
+    std::vector<int64_t> lengths_;
+    Helper helper_;
+};
+
+void print_times(const char* name, const Times& times, double bytes) {
+    std::printf("  %-22s %8.3f ms (%.3f to %.3f)  %5.1f GB/s\n", name, times.median(), times.at(0),
+                times.at(1), bytes / times.median() * 1e-6);
+}
+
+std::string json_times(const Times& times) {
+    char text[120];
+    std::snprintf(text, sizeof text, "{\"median_ms\": %.6f, \"min_ms\": %.6f, \"max_ms\": %.6f}",
+                  times.median(), times.at(0), times.at(1));
+    return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    bool json = false;
+    int rounds = 51;
+    std::vector<int64_t> numbers;
+    for (int i = 1; i < argc; ++i) {
+        if (std::strcmp(argv[i], "--json") == 0) {
+            json = true;
+        } else if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
+            rounds = std::max(1, std::atoi(argv[++i]));
+        } else {
+            numbers.push_back(std::atoll(argv[i]));
+        }
+    }
+    Sizes sizes;
+    if (numbers.size() == 3) sizes = {numbers[0], numbers[1], numbers[2]};
+    if ((!numbers.empty() && numbers.size() != 3) || sizes.items() <= 0 ||
+        sizes.items() % 16 != 0) {
+        std::fprintf(stderr, "usage: %s [--json] [--rounds N] [T B H], T*B*H a multiple of 16\n",
+                     argv[0]);
+        return 2;
+    }
+    std::vector<Result> results;
+    {
+        Bench bench(sizes);
+        for (int threads : {1, 2}) results.push_back(bench.run(threads, rounds));
+    }
+    const double bytes = static_cast<double>(sizes.items()) * 4 * sizeof(float);
+    if (json) {
+        std::printf(
+            "{\"T\": %lld, \"B\": %lld, \"H\": %lld, \"isa\": \"%s\", \"rounds\": %d, "
+            "\"results\": [",
+            static_cast<long long>(sizes.T), static_cast<long long>(sizes.B),
+            static_cast<long long>(sizes.H), qrnn::isa_name(qrnn::best_isa()), rounds);
+    } else {
+        std::printf(
+            "fo-pooling, float32, T=%lld B=%lld H=%lld, %s, %d rounds: median (min to max)\n",
+            static_cast<long long>(sizes.T), static_cast<long long>(sizes.B),
+            static_cast<long long>(sizes.H), qrnn::isa_name(qrnn::best_isa()), rounds);
+    }
+    for (const Result& result : results) {
+        if (json) {
+            std::printf(
+                "%s{\"threads\": %d, \"pool\": %s, \"stream\": %s, "
+                "\"stream_non_temporal\": %s, \"ratio\": %.4f, \"strict_ratio\": %.4f}",
+                result.threads == 1 ? "" : ", ", result.threads, json_times(result.pool).c_str(),
+                json_times(result.stream).c_str(), json_times(result.non_temporal).c_str(),
+                result.ratio(), result.strict_ratio());
+            continue;
+        }
+        std::printf("%d thread%s\n", result.threads, result.threads == 1 ? "" : "s");
+        print_times("pool", result.pool, bytes);
+        print_times("stream", result.stream, bytes);
+        print_times("stream, non-temporal", result.non_temporal, bytes);
+        std::printf("  pool reaches %.2f of the stream (%.2f of the faster one)\n", result.ratio(),
+                    result.strict_ratio());
+    }
+    if (json) std::printf("]}\n");
+    return 0;
+}

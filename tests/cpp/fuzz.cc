@@ -1,0 +1,410 @@
+// Random cases for the core and for the ONNX Runtime glue, compared with a plain loop in double.
+//
+//   qrnn_deploy_fuzz [--cases N] [--seed S] [--only INDEX]
+//
+// Meant to run under AddressSanitizer and UBSan (CMake option QRNN_DEPLOY_SANITIZE). Case INDEX of
+// seed S is always the same; a failure prints the command that repeats it.
+#include <algorithm>
+#include <cinttypes>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "fake_ort.h"
+#include "fuzz_case.h"
+
+extern "C" {
+OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base);
+size_t qrnn_deploy_drain_created(char* buffer, size_t size);
+}
+
+namespace fuzz {
+namespace {
+
+struct Failure {
+    std::string what;
+};
+
+void require(bool condition, const std::string& what) {
+    if (!condition) throw Failure{what};
+}
+
+struct Counts {
+    int64_t core = 0, glue = 0, refused = 0, parallel = 0, inferred = 0, empty = 0;
+};
+
+qrnn::Pooling pooling_of(const std::string& name) {
+    return name == "f"     ? qrnn::Pooling::kF
+           : name == "fo"  ? qrnn::Pooling::kFO
+           : name == "ifo" ? qrnn::Pooling::kIFO
+                           : qrnn::Pooling::kIF;
+}
+
+// ---------------------------------------------------------------------------------------- core
+
+void run_core(Random& random, const Case& c, const reference::Answer& answer) {
+    const reference::Problem& p = c.problem;
+    std::vector<qrnn::Isa> isas;
+    for (qrnn::Isa isa : {qrnn::Isa::kPortable, qrnn::Isa::kAvx2, qrnn::Isa::kAvx512}) {
+        if (qrnn::isa_available(isa)) isas.push_back(isa);
+    }
+    const qrnn::Isa isa = isas[uniform(random, 0, static_cast<int64_t>(isas.size()) - 1)];
+    Buffer h(random, c.h_bytes()), c_T(random, c.c_bytes());
+    qrnn::PoolArguments a;
+    a.pooling = pooling_of(p.pooling);
+    a.activation = p.activation == "tanh"   ? qrnn::Activation::kTanh
+                   : p.activation == "relu" ? qrnn::Activation::kRelu
+                                            : qrnn::Activation::kIdentity;
+    a.storage = c.storage;
+    a.reverse = p.reverse;
+    a.zoneout_scale = static_cast<float>(p.zoneout_scale);
+    a.steps = p.T;
+    a.batch = p.B;
+    a.hidden = p.H;
+    a.gates = c.gates.data();
+    a.c0 = c.c0.data();
+    a.lengths = c.lengths.data();
+    a.h = h.data();
+    a.c_T = c_T.data();
+    if (chance(random, 0.2)) {  // in place
+        std::memcpy(c_T.data(), c.c0.data(), static_cast<size_t>(c.c_bytes()));
+        a.c0 = a.c_T;
+    }
+    const qrnn::PoolPlan plan = qrnn::plan_pool(a, uniform(random, 0, 9), isa);
+    for (int64_t part = plan.parts() - 1; part >= 0; --part) plan.run(a, part);
+    const std::string wrong = c.mismatch(answer, h.data(), c_T.data());
+    require(wrong.empty(), std::string("core, ") + qrnn::isa_name(isa) + ": " + wrong);
+}
+
+// ---------------------------------------------------------------------------------------- glue
+
+const OrtApi& api() { return *fake_ort::api_base()->GetApi(ORT_API_VERSION); }
+
+const OrtCustomOp& find_op(const std::string& pooling, ONNXTensorElementDataType element) {
+    OrtSessionOptions options;
+    require(RegisterCustomOps(&options, fake_ort::api_base()) == nullptr, "registration failed");
+    require(options.domains.size() == 1 && options.domains[0]->name == "qrnn_deploy", "domain");
+    std::string name = "QRNNPool" + pooling;
+    std::transform(name.begin(), name.end(), name.begin(), ::toupper);
+    for (const OrtCustomOp* op : options.domains[0]->ops) {
+        std::string op_name = op->GetName(op);
+        std::transform(op_name.begin(), op_name.end(), op_name.begin(), ::toupper);
+        if (op_name == name && op->GetInputType(op, 0) == element) return *op;
+    }
+    throw Failure{"no operator " + name};
+}
+
+ONNXTensorElementDataType element_of(qrnn::Storage storage) {
+    return storage == qrnn::Storage::kFloat32   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+           : storage == qrnn::Storage::kFloat16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
+                                                : ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+}
+
+// An error must be one line and name the node.
+void require_refused(OrtStatus* status, const std::string& node) {
+    require(status != nullptr, "bad input was accepted");
+    const std::string message = api().GetErrorMessage(status);
+    api().ReleaseStatus(status);
+    require(message.find('\n') == std::string::npos, "message of several lines: " + message);
+    require(message.find("'" + node + "'") != std::string::npos, "no node name: " + message);
+}
+
+void require_ok(OrtStatus* status) {
+    if (status == nullptr) return;
+    const std::string message = api().GetErrorMessage(status);
+    api().ReleaseStatus(status);
+    throw Failure{"refused: " + message};
+}
+
+void break_attribute(Random& random, bool has_input_gate, OrtKernelInfo& info) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    switch (uniform(random, 0, 6)) {
+        case 0: {
+            const int64_t direction = uniform(random, -3, 3);
+            info.attributes["direction"] = std::abs(direction) == 1 ? int64_t{0} : direction;
+            break;
+        }
+        case 1:
+            info.attributes["activation"] = std::string(chance(random, 0.5) ? "Tanh" : "");
+            break;
+        case 2: {
+            const float bad[] = {0.0f, -0.5f, 1.0001f, nan, INFINITY, -0.0f};
+            info.attributes["zoneout_scale"] = has_input_gate ? 0.5f : bad[uniform(random, 0, 5)];
+            break;
+        }
+        case 3:
+            info.attributes["plugin_version"] = std::string(chance(random, 0.5) ? "2" : "1.0");
+            break;
+        case 4: info.attributes["direction"] = 1.0f; break;
+        case 5: info.attributes["activation"] = int64_t{1}; break;
+        default: info.attributes["zoneout_scale"] = std::string("1");
+    }
+}
+
+// Makes one input not fit the others; its memory is of exactly the size that it then claims.
+void break_input(Random& random, const Case& c, std::vector<OrtValue>& inputs,
+                 std::vector<OrtValue*>& given, std::vector<Buffer>& memory) {
+    const auto resize = [&](size_t index) {
+        int64_t bytes = fake_ort::element_size(inputs[index].info.element);
+        for (int64_t dimension : inputs[index].info.dimensions) bytes *= dimension;
+        memory.emplace_back(random, bytes);
+        inputs[index].data = memory.back().data();
+    };
+    const auto change = [&](size_t index, size_t axis) {
+        int64_t& dimension = inputs[index].info.dimensions[axis];
+        dimension += dimension > 0 && chance(random, 0.5) ? -1 : 1;
+        resize(index);
+    };
+    switch (uniform(random, 0, 6)) {
+        case 0: {  // rank
+            const size_t index = static_cast<size_t>(uniform(random, 0, 2));
+            auto& dimensions = inputs[index].info.dimensions;
+            if (chance(random, 0.5)) {
+                dimensions.push_back(uniform(random, 0, 2));
+            } else {
+                dimensions.pop_back();
+            }
+            resize(index);
+            break;
+        }
+        case 1: change(1, 0); break;
+        case 2: change(2, 0); break;
+        case 3: change(0, 2); break;
+        case 4: change(1, 1); break;
+        case 5: given[static_cast<size_t>(uniform(random, 0, 2))] = nullptr; break;
+        default: {
+            const int64_t B = c.problem.B;
+            if (B == 0) {
+                change(2, 0);
+                break;
+            }
+            const int64_t bad[] = {c.problem.T + 1, -1, std::numeric_limits<int64_t>::max(),
+                                   std::numeric_limits<int64_t>::min()};
+            memory.emplace_back(random, B * 8);
+            std::memcpy(memory.back().data(), c.lengths.data(), static_cast<size_t>(B * 8));
+            std::memcpy(memory.back().data() + uniform(random, 0, B - 1) * 8,
+                        &bad[uniform(random, 0, 3)], 8);
+            inputs[2].data = memory.back().data();
+        }
+    }
+}
+
+void run_glue(Random& random, const Case& c, const reference::Answer& answer, Counts& counts) {
+    const reference::Problem& p = c.problem;
+    const OrtCustomOp& op = find_op(p.pooling, element_of(c.storage));
+    OrtKernelInfo info;
+    info.node_name = "node/" + std::to_string(uniform(random, 0, 99));
+    // What equals the default may be left out.
+    if (p.reverse || chance(random, 0.5)) {
+        info.attributes["direction"] = int64_t{p.reverse ? -1 : 1};
+    }
+    if (p.activation != "tanh" || chance(random, 0.5)) info.attributes["activation"] = p.activation;
+    if (p.zoneout_scale != 1.0 || chance(random, 0.5)) {
+        info.attributes["zoneout_scale"] = static_cast<float>(p.zoneout_scale);
+    }
+    if (chance(random, 0.5)) info.attributes["plugin_version"] = std::string("1");
+    if (chance(random, 0.5)) info.attributes["plugin_namespace"] = std::string("");
+
+    const bool bad_attribute = chance(random, 0.1);
+    if (bad_attribute) break_attribute(random, p.pooling[0] == 'i', info);
+    void* kernel = nullptr;
+    OrtStatus* status = op.CreateKernelV2(&op, &api(), &info, &kernel);
+    if (bad_attribute) {
+        require_refused(status, info.node_name);
+        require(kernel == nullptr, "a refused node has a kernel");
+        ++counts.refused;
+        return;
+    }
+    require_ok(status);
+    const std::unique_ptr<void, decltype(op.KernelDestroy)> owner(kernel, op.KernelDestroy);
+
+    const int64_t G = p.gate_count();
+    std::vector<OrtValue> inputs(3);
+    inputs[0] = {{element_of(c.storage), {p.T, p.B, G * p.H}, {}}, c.gates.data()};
+    inputs[1] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {p.B, p.H}, {}}, c.c0.data()};
+    inputs[2] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {p.B}, {}}, c.lengths.data()};
+    Buffer h(random, c.h_bytes()), c_T(random, c.c_bytes());
+    OrtKernelContext context;
+    context.inputs = {&inputs[0], &inputs[1], &inputs[2]};
+    context.outputs.resize(2);
+    context.outputs[0] = {{element_of(c.storage), {}, {}}, h.data()};
+    context.outputs[1] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {}, {}}, c_T.data()};
+    context.output_bytes = {static_cast<size_t>(h.size()), static_cast<size_t>(c_T.size())};
+    context.output_asked = {false, false};
+    context.order = random();
+
+    std::vector<Buffer> memory;
+    const bool bad_input = chance(random, 0.2);
+    if (bad_input) break_input(random, c, inputs, context.inputs, memory);
+    status = op.KernelComputeV2(kernel, &context);
+    if (bad_input) {
+        require_refused(status, info.node_name);
+        require(!context.output_asked[0] && !context.output_asked[1],
+                "outputs were made for inputs that do not fit");
+        ++counts.refused;
+        return;
+    }
+    require_ok(status);
+    require(context.output_asked[0] && context.output_asked[1], "an output is missing");
+    require(context.outputs[0].info.dimensions == std::vector<int64_t>({p.T, p.B, p.H}), "h shape");
+    require(context.outputs[1].info.dimensions == std::vector<int64_t>({p.B, p.H}), "c_T shape");
+    const std::string wrong = c.mismatch(answer, h.data(), c_T.data());
+    require(wrong.empty(), "glue: " + wrong);
+    ++counts.glue;
+    if (context.parallel_parts > 1) ++counts.parallel;
+}
+
+// Sizes up to the limit of int64 where another size is 0, so that no memory is needed.
+void run_empty(Random& random) {
+    const bool no_rows = chance(random, 0.5);
+    const int64_t huge = int64_t{1} << uniform(random, 30, 60);
+    const int64_t T = chance(random, 0.5) ? huge : uniform(random, 0, 9);
+    const int64_t B = no_rows ? 0 : uniform(random, 1, 4);
+    const int64_t H = no_rows ? huge : 0;
+    const OrtCustomOp& op = find_op("fo", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    OrtKernelInfo info;
+    info.node_name = "empty";
+    void* kernel = nullptr;
+    require_ok(op.CreateKernelV2(&op, &api(), &info, &kernel));
+    const std::unique_ptr<void, decltype(op.KernelDestroy)> owner(kernel, op.KernelDestroy);
+    Buffer lengths(random, B * 8);
+    for (int64_t b = 0; b < B; ++b) std::memcpy(lengths.data() + b * 8, &T, 8);
+    OrtValue gates = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {T, B, 3 * H}, {}}, nullptr};
+    OrtValue c0 = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {B, H}, {}}, nullptr};
+    OrtValue length_value = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {B}, {}}, lengths.data()};
+    OrtKernelContext context;
+    context.inputs = {&gates, &c0, &length_value};
+    context.outputs.resize(2);
+    for (OrtValue& value : context.outputs) {
+        value.info.element = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    }
+    context.output_bytes = {0, 0};
+    context.output_asked = {false, false};
+    require_ok(op.KernelComputeV2(kernel, &context));
+}
+
+void run_inference(Random& random) {
+    const OrtCustomOp& op = find_op("ifo", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const auto element = chance(random, 0.5) ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
+                                             : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    OrtShapeInferContext context;
+    context.inputs.resize(3);
+    context.outputs.resize(2);
+    const size_t ranks[] = {3, 2, 1};
+    for (size_t i = 0; i < 3; ++i) {
+        context.inputs[i].element = i == 0 ? element : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+        const int64_t rank =
+            chance(random, 0.8) ? static_cast<int64_t>(ranks[i]) : uniform(random, 0, 5);
+        for (int64_t axis = 0; axis < rank; ++axis) {
+            const int64_t kind = uniform(random, 0, 2);
+            context.inputs[i].dimensions.push_back(kind == 0 ? uniform(random, 0, 12) : -1);
+            context.inputs[i].names.push_back(kind == 1 ? "name" : "");
+        }
+    }
+    require_ok(op.InferOutputShapeFn(&op, &context));
+    for (size_t i = 0; i < 2; ++i) {
+        require(context.outputs[i].has_value(), "an output was not inferred");
+        const OrtTensorTypeAndShapeInfo& output = *context.outputs[i];
+        require(output.element == (i == 0 ? element : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT),
+                "inferred type");
+        require(output.dimensions.size() == 3 - i && output.names.size() == 3 - i, "inferred rank");
+        for (size_t axis = 0; axis < output.dimensions.size(); ++axis) {
+            require((output.dimensions[axis] >= 0) == output.names[axis].empty(),
+                    "a dimension needs a size or a name");
+        }
+    }
+}
+
+void run_case(Random& random, Counts& counts) {
+    if (chance(random, 0.02)) {
+        run_empty(random);
+        ++counts.empty;
+        return;
+    }
+    if (chance(random, 0.02)) {
+        run_inference(random);
+        ++counts.inferred;
+        return;
+    }
+    const Case c(random);
+    const reference::Answer answer = reference::solve(c.problem);
+    try {
+        run_core(random, c, answer);
+        ++counts.core;
+        run_glue(random, c, answer, counts);
+    } catch (const Failure& failure) {
+        throw Failure{failure.what + "\n  case: " + c.describe()};
+    }
+    if (chance(random, 0.05)) {
+        std::vector<char> names(static_cast<size_t>(uniform(random, 0, 4000)));
+        const size_t needed = qrnn_deploy_drain_created(names.data(), names.size());
+        require(needed <= names.size() ? names[needed - 1] == '\0'
+                                       : qrnn_deploy_drain_created(nullptr, 0) == needed,
+                "drain");
+    }
+}
+
+// A runtime that does not know our API version gets an error, not a crash.
+void run_old_runtime() {
+    OrtSessionOptions options;
+    OrtStatus* status = RegisterCustomOps(&options, fake_ort::api_base(7));
+    require(status != nullptr, "an old runtime was accepted");
+    const std::string message = status->message;
+    api().ReleaseStatus(status);
+    fake_ort::api_base();
+    require(message.find("upgrade onnxruntime") != std::string::npos, message);
+}
+
+}  // namespace
+}  // namespace fuzz
+
+int main(int argc, char** argv) {
+    int64_t cases = 100000, seed = 1, only = -1;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const std::string option = argv[i];
+        const int64_t value = std::strtoll(argv[i + 1], nullptr, 10);
+        if (option == "--cases") {
+            cases = value;
+        } else if (option == "--seed") {
+            seed = value;
+        } else if (option == "--only") {
+            only = value;
+        } else {
+            std::fprintf(stderr, "usage: %s [--cases N] [--seed S] [--only INDEX]\n", argv[0]);
+            return 2;
+        }
+    }
+    fuzz::Counts counts;
+    const int64_t begin = only >= 0 ? only : 0;
+    const int64_t end = only >= 0 ? only + 1 : cases;
+    int64_t index = begin;
+    try {
+        fuzz::run_old_runtime();
+        for (; index < end; ++index) {
+            std::seed_seq sequence{static_cast<uint32_t>(seed), static_cast<uint32_t>(index)};
+            fuzz::Random random(sequence);
+            fuzz::run_case(random, counts);
+            fuzz::require(fake_ort::live_objects() == 0, "an object of the runtime leaked");
+            if ((index + 1) % std::max<int64_t>(1, cases / 10) == 0) {
+                std::printf("%" PRId64 " of %" PRId64 " cases\n", index + 1, cases);
+                std::fflush(stdout);
+            }
+        }
+    } catch (const fuzz::Failure& failure) {
+        std::printf("FAILED case %" PRId64 ": %s\n  again: %s --seed %" PRId64 " --only %" PRId64
+                    "\n",
+                    index, failure.what.c_str(), argv[0], seed, index);
+        return 1;
+    }
+    std::printf("passed: %" PRId64 " core runs, %" PRId64 " glue runs (%" PRId64
+                " on several threads), %" PRId64 " bad inputs refused, %" PRId64
+                " inferences, %" PRId64 " empty\n",
+                counts.core, counts.glue, counts.parallel, counts.refused, counts.inferred,
+                counts.empty);
+    return 0;
+}
