@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..nn import QRNN, ConfigError, QRNNLanguageModel, QRNNLayer, from_config
-from ..pooling.torch_op import STATE_DTYPES
+from ..pooling.torch_loops import STATE_DTYPES
 from .candidate import Candidate, open_candidate
 from .format import Format, Parts
 from .native import NativeFormat

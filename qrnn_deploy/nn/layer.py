@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pooling.spec import ACTIVATIONS, FORWARD, POOLINGS, REVERSE
-from ..pooling.torch_op import length_range, pool, state_dtype
+from ..pooling.torch_loops import length_range
+from ..pooling.torch_op import pool, state_dtype
 from . import config as check
 from .binding import active_binding
+from .window import form_windows
 
 ZONEOUT_EVAL = ("identity", "expectation")
 
@@ -196,7 +198,9 @@ class QRNNLayer(nn.Module):
             # Its gates get no gradient, but 0 * NaN in the weight's gradient would be NaN.
             past = torch.arange(x.shape[0], device=x.device)[:, None] >= lengths
             x = x.masked_fill(past[:, :, None], 0.0)
-        windows, last_inputs = self._windows(x, None if state is None else state.x, lengths)
+        windows, last_inputs = form_windows(
+            x, None if state is None else state.x, lengths, self.window, self.reverse
+        )
         gates = F.linear(windows, self.weight, self.bias)
         if binding is not None:
             gates = binding.gates(self, gates)
@@ -215,40 +219,6 @@ class QRNNLayer(nn.Module):
         if binding is not None:
             y, new_state = binding.leave(self, y, new_state)
         return (y.transpose(0, 1) if self.batch_first else y), new_state
-
-    def _windows(
-        self, x: Tensor, previous: Tensor | None, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The inputs each step sees, [T, B, k*input_size], and the last k-1 inputs met."""
-        if self.window == 1:
-            return x, None
-        steps, batch, extra = x.shape[0], x.shape[1], self.window - 1
-        if previous is None:
-            before = x.new_zeros((extra, batch, self.input_size))
-        else:
-            before = previous.transpose(0, 1)
-        if self.reverse:
-            # Mirrored: what was met before lies after the end, the newest nearest to it.
-            before = before.flip(0)
-            padded = torch.cat([x, before])
-            if lengths is not None:
-                padded = padded.scatter(0, self._rows(lengths, extra), before)
-            taps = [padded.narrow(0, extra - tap, steps) for tap in range(self.window)]
-            last = padded.narrow(0, 0, extra).flip(0)
-        else:
-            padded = torch.cat([before, x])
-            taps = [padded.narrow(0, tap, steps) for tap in range(self.window)]
-            if lengths is None:
-                last = padded.narrow(0, steps, extra)
-            else:
-                last = padded.gather(0, self._rows(lengths, extra))
-        return torch.cat(taps, dim=-1), last.transpose(0, 1)
-
-    def _rows(self, lengths: Tensor, count: int) -> Tensor:
-        """Positions lengths ... lengths+count-1 of every row, [count, B, input_size]."""
-        offsets = torch.arange(count, device=lengths.device)
-        rows = offsets[:, None] + lengths
-        return rows[:, :, None].expand(count, lengths.shape[0], self.input_size)
 
     def _zone_out(self, gates: Tensor) -> Tensor:
         """Shut a random subset: f = 1 there (and i = 0), so c stays exactly what it was."""
