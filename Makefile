@@ -16,7 +16,7 @@ LIBRARY := $(BUILD)/.installed
 CONFIGURE := $(BIN)/cmake -S plugins -G Ninja -D QRNN_DEPLOY_REQUIRE_KERNEL=ON \
 	-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 PLUGIN_FILES := $(shell find plugins -type f 2>/dev/null)
-CXX_FILES := $(filter %.cc %.cpp %.h %.hpp,$(PLUGIN_FILES))
+CXX_FILES := $(shell find plugins tests/cpp bench -name '*.cc' -o -name '*.h' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,12 +29,14 @@ setup: $(LIBRARY) ## Make .venv with everything and build the kernel library; qu
 
 # Torch is resolved in the same call as the rest, pinned, so that no second build of it is drawn in.
 $(SETUP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo 'make setup needs Python 3.10 or later with venv (Debian: apt-get install python3-venv)'; \
+		exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[dev]'
 	@touch $@
 
 # The editable install reads Python from this folder; the library is built into it.
-$(LIBRARY): $(SETUP) $(PLUGIN_FILES)
+$(LIBRARY): $(SETUP) $(PLUGIN_FILES) qrnn_deploy/__init__.py
 	$(CONFIGURE) -B $(BUILD) -D CMAKE_BUILD_TYPE=Release
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 	$(BIN)/cmake --install $(BUILD) --prefix $(CURDIR)

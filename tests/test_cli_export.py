@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -155,25 +153,7 @@ def test_bad_output_is_one_line_and_nothing_written(exported, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_full_disk_is_one_line_and_nothing_written(exported, tmp_path):
-    """A limit on file size stands in for a full disk: the write fails part of the way."""
-    checkpoint = exported / "model.safetensors"
-    command = [sys.executable, "-m", "qrnn_deploy", "export", checkpoint, "-o", tmp_path / "m.onnx"]
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=120,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "m.onnx" in one_line(done.stderr)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_export_leaves_nothing(exported, tmp_path, sent):
+def test_interrupted_export_leaves_nothing(exported, tmp_path):
     checkpoint = exported / "model.safetensors"
     command = [sys.executable, "-m", "qrnn_deploy", "export", checkpoint, "-o", tmp_path / "m.onnx"]
     process = subprocess.Popen(
@@ -187,9 +167,9 @@ def test_interrupted_export_leaves_nothing(exported, tmp_path, sent):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.2)
-    process.send_signal(sent)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent], err
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 
