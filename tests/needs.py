@@ -7,6 +7,7 @@ is a failure there and not a quiet skip.
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 import pytest
 
@@ -15,12 +16,16 @@ from qrnn_deploy.runtime.library import KernelLibrary, load_library
 VARIABLE = "QRNN_DEPLOY_TESTS_REQUIRE"
 
 
+def absent(name: str, reason: str) -> NoReturn:
+    """Skip the test with the reason, or fail it where VARIABLE names ``name``."""
+    if name in os.environ.get(VARIABLE, "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def kernel_library() -> KernelLibrary:
     """The installed kernel library; skips, or fails where VARIABLE names ``kernel``."""
     library = load_library()
     if library is None:
-        reason = "the kernel library is not built here (`make setup` builds it)"
-        if "kernel" in os.environ.get(VARIABLE, "").split(","):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent("kernel", "the kernel library is not built here (`make setup` builds it)")
     return library
