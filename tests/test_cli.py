@@ -205,3 +205,15 @@ def test_terminate_runs_cleanup(tmp_path):
         assert process.returncode == code
         assert "Traceback" not in err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_within_exec_exits_130_too(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "from qrnn_deploy.cli import cli, main\n"
+        "@cli.command()\n"
+        "def boom():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "main(['boom'])\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 130

@@ -95,6 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = request.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
+        # Where the interrupt passed through an exec() deep in a library, CPython remembers it as
+        # unhandled and `python -m` would die by the signal, whatever status we exit with. The
+        # next exec() clears that.
+        exec("")
     except BrokenPipeError:
         # The reader has gone (`... | head`); a second complaint at exit would help nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
