@@ -20,7 +20,7 @@ CXX_FILES := $(shell find plugins tests/cpp bench -name '*.cc' -o -name '*.h' 2>
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-portable bench fuzz lint format wheel docs clean
+.PHONY: help setup programs demo train test test-portable bench fuzz lint format wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,15 +59,25 @@ demo: setup ## Export, verify, score and run the model trained on real text
 train: setup ## Train the demo's model anew, and the LSTM beside it (about an hour)
 	$(BIN)/python $(CHARLM)/train.py
 
-test: setup ## Run the tests
+# The C++ tests and the C++ benchmark.
+programs: setup
+	$(CONFIGURE) -B $(BUILD) -D CMAKE_BUILD_TYPE=Release -D QRNN_DEPLOY_TESTS=ON
+	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
+
+test: programs ## Run the tests: the C++ core first, then everything else
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
 	QRNN_DEPLOY_TESTS_REQUIRE=kernel $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: setup ## Measure every speed goal; ratios in one run
-	$(BIN)/python bench/run.py $(BENCH_ARGS)
+test-portable: setup ## Run one file in ONNX Runtime, onnx.reference, onnxruntime-web and OpenVINO (needs npm)
+	tests/portable/run.sh $(PYTEST_ARGS)
+
+bench: programs ## Measure every speed goal; ratios in one run
+	$(BIN)/python bench/run.py --pool-bench $(BUILD)/tests/qrnn_deploy_pool_bench $(BENCH_ARGS)
 
 # The core and the operator glue under AddressSanitizer and UBSan.
 fuzz: $(SETUP) ## Fuzz shapes, lengths and attributes under sanitizers (CASES=100000)
-	$(CONFIGURE) -B build/sanitize -D CMAKE_BUILD_TYPE=RelWithDebInfo -D QRNN_DEPLOY_SANITIZE=ON
+	$(CONFIGURE) -B build/sanitize -D CMAKE_BUILD_TYPE=Sanitize \
+		-D QRNN_DEPLOY_SANITIZE=ON -D QRNN_DEPLOY_TESTS=ON
 	$(BIN)/cmake --build build/sanitize --parallel $(JOBS)
 	build/sanitize/tests/qrnn_deploy_core_test
 	build/sanitize/tests/qrnn_deploy_fuzz --cases $(CASES)
