@@ -5,6 +5,7 @@ TORCH := torch==2.13.0
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 CASES ?= 100000
+PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,7 +70,7 @@ test: programs ## Run the tests: the C++ core first, then everything else
 	QRNN_DEPLOY_TESTS_REQUIRE=kernel $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-portable: setup ## Run one file in ONNX Runtime, onnx.reference, onnxruntime-web and OpenVINO (needs npm)
-	tests/portable/run.sh $(PYTEST_ARGS)
+	tests/portable/run.sh
 
 bench: programs ## Measure every speed goal; ratios in one run
 	$(BIN)/python bench/run.py --pool-bench $(BUILD)/tests/qrnn_deploy_pool_bench $(BENCH_ARGS)
