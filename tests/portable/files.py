@@ -1,14 +1,12 @@
 """The files that every runtime is given, what is fed, and what the float64 oracle answers.
 
-The expected values come from the checkpoint's weights and configuration alone, read with
-safetensors and computed by tests/oracle.py: neither PyTorch nor the project takes part.
+Where a file comes from a checkpoint, answers.py computes what is expected from the checkpoint.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,16 +17,13 @@ import needs
 import numpy as np
 import oracle
 import torch
+from answers import F64, Arrays, Weights, named_states
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from qrnn_deploy import save_checkpoint
 from qrnn_deploy.exporter import export, export_checkpoint
 from qrnn_deploy.nn import QRNN, QRNNLayer
-
-Arrays = dict[str, NDArray[Any]]
-F64 = NDArray[np.float64]
 
 CHARLM = Path(__file__).parents[2] / "examples" / "charlm"
 
@@ -56,58 +51,6 @@ class File:
     calls: list[Call]
 
 
-class Weights:
-    """A native checkpoint as the oracle reads it."""
-
-    def __init__(self, path: Path) -> None:
-        with safe_open(path, framework="numpy") as opened:
-            self.config = json.loads(opened.metadata()["qrnn_deploy"])["config"]
-            self.tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-
-    def float64(self, name: str) -> F64 | None:
-        value = self.tensors.get(name)
-        return None if value is None else value.astype(np.float64)
-
-    def run(
-        self,
-        x: NDArray[Any],
-        states: Mapping[tuple[int, str], NDArray[Any]] | None = None,
-        lengths: NDArray[Any] | None = None,
-    ) -> tuple[F64, list[tuple[F64, F64]]]:
-        """The model's output [B, T, *] for x [B, T, in] (tokens [B, T]) and its new states."""
-        config = self.config
-        language_model = config["architecture"] == "QRNNLanguageModel"
-        if language_model:
-            x = self.float64("embedding.weight")[x]
-        ways = (1, -1) if config.get("bidirectional") else (1,)
-        scale = 1.0 - config["zoneout"] if config["zoneout_eval"] == "expectation" else 1.0
-        levels, index = [], 0
-        for window in config["window"]:
-            level = []
-            for direction in ways:
-                prefix = f"{'stack.' if language_model else ''}layers.{index}."
-                level.append(
-                    {
-                        "weight": self.float64(f"{prefix}weight"),
-                        "bias": self.float64(f"{prefix}bias"),
-                        "window": window,
-                        "pooling": config["pooling"],
-                        "activation": config["activation"],
-                        "zoneout_scale": scale,
-                        "direction": direction,
-                        "c0": (states or {}).get((index, "c")),
-                        "x0": (states or {}).get((index, "x")),
-                    }
-                )
-                index += 1
-            levels.append(level)
-        y, after = oracle.stack(x.swapaxes(0, 1), levels, dense=config["dense"], lengths=lengths)
-        if language_model:
-            decoder = "embedding.weight" if config["tied"] else "decoder_weight"
-            y = y @ self.float64(decoder).T + self.float64("decoder_bias")
-        return y.swapaxes(0, 1), after
-
-
 def _draw_biases(module: nn.Module) -> None:
     """Biases start at zero, which would hide one that is lost."""
     for parameter in module.parameters():
@@ -121,16 +64,6 @@ def _saved(module: QRNN, folder: Path, name: str) -> tuple[Path, Weights]:
     path = folder / f"{name}.safetensors"
     save_checkpoint(module, path)
     return path, Weights(path)
-
-
-def _named(states: list[tuple[F64, F64]]) -> dict[str, F64]:
-    """Outputs of the graph, state by state; a layer of one tap keeps no inputs."""
-    named = {}
-    for index, (c, x) in enumerate(states):
-        named[f"state_{index:02d}_c_out"] = c
-        if x.shape[1]:
-            named[f"state_{index:02d}_x_out"] = x
-    return named
 
 
 @cache
@@ -159,7 +92,7 @@ def charlm(folder: Path) -> File:
     for stop in (96, 97, 128):
         logits, after = weights.run(tokens[:, start:stop], states)
         feed = {"tokens": tokens[:, start:stop]}
-        expected = {"logits": logits, **_named(after)}
+        expected = {"logits": logits, **named_states(after)}
         names = [name for name in expected if name.startswith("state_")]
         if start == 0:
             zeros = {n: np.zeros(expected[n].shape, np.float32) for n in names}
@@ -232,7 +165,7 @@ def ifo(folder: Path) -> File:
     feed = {f"state_{index:02d}_{kind}_in": s for (index, kind), s in states.items()}
     return File(
         lambda out, inline: export_checkpoint(path, out, inline=inline),
-        [Call({"x": x, **feed}, {"y": y, **_named(after)})],
+        [Call({"x": x, **feed}, {"y": y, **named_states(after)})],
     )
 
 
