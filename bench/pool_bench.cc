@@ -66,10 +66,13 @@ class Helper {
     std::thread thread_;
 };
 
+// out = a + b + c over n floats, n a multiple of 16, all 64-byte aligned, with the widest vectors
+// that the machine has.
+using Stream = void (*)(const float* a, const float* b, const float* c, float* out, int64_t n);
+
 typedef float Vector __attribute__((vector_size(64)));
 
-// out = a + b + c over n floats, n a multiple of 16, all 64-byte aligned.
-void stream(const float* a, const float* b, const float* c, float* out, int64_t n) {
+void stream_plain(const float* a, const float* b, const float* c, float* out, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
         *reinterpret_cast<Vector*>(out + i) = *reinterpret_cast<const Vector*>(a + i) +
                                               *reinterpret_cast<const Vector*>(b + i) +
@@ -77,17 +80,55 @@ void stream(const float* a, const float* b, const float* c, float* out, int64_t 
     }
 }
 
-void stream_non_temporal(const float* a, const float* b, const float* c, float* out, int64_t n) {
 #if defined(__x86_64__)
+__attribute__((target("avx2"))) void stream_avx2(const float* a, const float* b, const float* c,
+                                                 float* out, int64_t n) {
+    for (int64_t i = 0; i < n; i += 8) {
+        _mm256_store_ps(out + i,
+                        _mm256_add_ps(_mm256_add_ps(_mm256_load_ps(a + i), _mm256_load_ps(b + i)),
+                                      _mm256_load_ps(c + i)));
+    }
+}
+
+__attribute__((target("avx512f"))) void stream_avx512(const float* a, const float* b,
+                                                      const float* c, float* out, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        _mm512_store_ps(out + i,
+                        _mm512_add_ps(_mm512_add_ps(_mm512_load_ps(a + i), _mm512_load_ps(b + i)),
+                                      _mm512_load_ps(c + i)));
+    }
+}
+
+__attribute__((target("avx512f"))) void non_temporal_avx512(const float* a, const float* b,
+                                                            const float* c, float* out, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        _mm512_stream_ps(out + i,
+                         _mm512_add_ps(_mm512_add_ps(_mm512_load_ps(a + i), _mm512_load_ps(b + i)),
+                                       _mm512_load_ps(c + i)));
+    }
+    _mm_sfence();
+}
+
+void non_temporal_sse(const float* a, const float* b, const float* c, float* out, int64_t n) {
     for (int64_t i = 0; i < n; i += 4) {
         _mm_stream_ps(out + i, _mm_add_ps(_mm_add_ps(_mm_load_ps(a + i), _mm_load_ps(b + i)),
                                           _mm_load_ps(c + i)));
     }
     _mm_sfence();
-#else
-    stream(a, b, c, out, n);
-#endif
 }
+
+Stream plain_stream() {
+    if (__builtin_cpu_supports("avx512f")) return stream_avx512;
+    return __builtin_cpu_supports("avx2") ? stream_avx2 : stream_plain;
+}
+
+Stream non_temporal_stream() {
+    return __builtin_cpu_supports("avx512f") ? non_temporal_avx512 : non_temporal_sse;
+}
+#else
+Stream plain_stream() { return stream_plain; }
+Stream non_temporal_stream() { return stream_plain; }  // no portable form of it
+#endif
 
 double milliseconds(const std::function<void()>& work) {
     const auto begin = std::chrono::steady_clock::now();
@@ -142,8 +183,8 @@ class Bench {
         Result result{threads, {}, {}, {}};
         for (int round = -2; round < rounds; ++round) {  // two to warm up
             const double pool = milliseconds([&] { run_pool(threads); });
-            const double plain = milliseconds([&] { run_stream(threads, stream); });
-            const double direct = milliseconds([&] { run_stream(threads, stream_non_temporal); });
+            const double plain = milliseconds([&] { run_stream(threads, plain_stream()); });
+            const double direct = milliseconds([&] { run_stream(threads, non_temporal_stream()); });
             if (round < 0) continue;
             result.pool.values.push_back(pool);
             result.stream.values.push_back(plain);
@@ -180,7 +221,6 @@ class Bench {
         });
     }
 
-    template <class Stream>
     void run_stream(int threads, Stream loop) {
         const int64_t n = sizes_.items();
         const int64_t share = n / threads / 16 * 16;

@@ -227,6 +227,43 @@ void test_parts(Isa isa) {
     }
 }
 
+// A channel's result does not depend on its place among others.
+void test_place(Isa isa) {
+    const int64_t T = 9, H = 77, G = 3;
+    std::mt19937 random(2);
+    std::normal_distribution<float> normal(0.0f, 3.0f);
+    std::vector<float> gates(T * G * H), c0(H), h(T * H), c_T(H);
+    for (float& x : gates) x = normal(random);
+    for (float& x : c0) x = normal(random);
+    const auto run = [isa](int64_t hidden, const float* gates_in, const float* c0_in, float* h_out,
+                           float* c_out) {
+        const int64_t length = T;
+        qrnn::PoolArguments a;
+        a.steps = T;
+        a.batch = 1;
+        a.hidden = hidden;
+        a.gates = gates_in;
+        a.c0 = c0_in;
+        a.lengths = &length;
+        a.h = h_out;
+        a.c_T = c_out;
+        const qrnn::PoolPlan plan = qrnn::plan_pool(a, 1, isa);
+        for (int64_t part = 0; part < plan.parts(); ++part) plan.run(a, part);
+    };
+    run(H, gates.data(), c0.data(), h.data(), c_T.data());
+    for (int64_t j = 0; j < H; ++j) {
+        float own_gates[T * G], own_h[T], own_c;
+        for (int64_t i = 0; i < T * G; ++i) own_gates[i] = gates[i * H + j];
+        run(1, own_gates, &c0[j], own_h, &own_c);
+        CHECK(std::memcmp(&own_c, &c_T[j], sizeof own_c) == 0, "c_T of channel %" PRId64 " on %s",
+              j, qrnn::isa_name(isa));
+        for (int64_t t = 0; t < T; ++t) {
+            CHECK(std::memcmp(&own_h[t], &h[t * H + j], sizeof own_c) == 0,
+                  "h of channel %" PRId64 " on %s", j, qrnn::isa_name(isa));
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -244,6 +281,7 @@ int main() {
             test_rounding(isa, storage);
         }
         test_parts(isa);
+        test_place(isa);
         std::printf("%s: %d failures\n", qrnn::isa_name(isa), failures - before);
     }
     return failures == 0 ? 0 : 1;
