@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -249,3 +250,18 @@ def test_inspect_of_no_model(tmp_path, capsys, data):
     assert run_main("inspect", tmp_path / "m.onnx") == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and "m.onnx" in err and err.count("\n") == 1
+
+
+def test_full_disk_names_the_file_and_leaves_nothing(folder, tmp_path):
+    """A limit on file size stands in for a full disk: the write fails part of the way."""
+    target = tmp_path / "text.txt"
+    command = ["run", folder / "lm.onnx", "--generate", "3000", "-o", target, "--kernel", "off"]
+    done = subprocess.run(
+        [sys.executable, "-m", "qrnn_deploy", *map(str, command)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (2, f"error: {target}: File too large\n")
+    assert list(tmp_path.iterdir()) == []

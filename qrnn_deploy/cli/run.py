@@ -242,8 +242,13 @@ def _output(output: Path | None) -> Iterator[BinaryIO]:
         return
     from .._files import replacing
 
-    with replacing(output) as beside, beside.open("wb") as handle:
-        yield handle
+    try:
+        with replacing(output) as beside, beside.open("wb") as handle:
+            yield handle
+    except OSError as error:
+        if error.filename is None:  # a failed write does not know where it went
+            error.filename = str(output)
+        raise
 
 
 def _read_text(source: Path) -> Iterator[str]:
