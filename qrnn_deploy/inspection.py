@@ -101,7 +101,7 @@ def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto"
         metadata=metadata,
         file_bytes=file.stat().st_size,
         external_bytes=_external_files(model, file.parent),
-        parameters=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
+        parameters=_weight_elements(model),
         opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         ir_version=model.ir_version,
         functions=sorted({function.name for function in model.functions}),
@@ -128,6 +128,18 @@ def _load(file: Path) -> Any:
     if not model.graph.node:
         raise ModelError(f"{file} holds no ONNX graph: export the model again")
     return model
+
+
+def _weight_elements(model: Any) -> int:
+    """Elements of the floating tensors; the scalars and shapes of the graph's own are none."""
+    import onnx
+
+    floating = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.data_type in floating and tensor.dims
+    )
 
 
 def _external_files(model: Any, folder: Path) -> dict[str, int]:
