@@ -152,9 +152,23 @@ struct Result {
     int threads;
     Times pool, stream, non_temporal;
 
-    double ratio() const { return stream.median() / pool.median(); }
-    double strict_ratio() const {
-        return std::min(stream.median(), non_temporal.median()) / pool.median();
+    // Round by round, so that a slow moment of the machine hits both sides of a ratio.
+    Times ratio() const {
+        return over_pool([](double plain, double) { return plain; });
+    }
+    Times strict_ratio() const {
+        return over_pool([](double plain, double direct) { return std::min(plain, direct); });
+    }
+
+  private:
+    template <class Choose>
+    Times over_pool(Choose choose) const {
+        Times ratios;
+        for (size_t i = 0; i < pool.values.size(); ++i) {
+            ratios.values.push_back(choose(stream.values[i], non_temporal.values[i]) /
+                                    pool.values[i]);
+        }
+        return ratios;
     }
 };
 
@@ -244,10 +258,11 @@ void print_times(const char* name, const Times& times, double bytes) {
                 times.at(1), bytes / times.median() * 1e-6);
 }
 
-std::string json_times(const Times& times) {
+// Median, smallest, largest: milliseconds, or a ratio.
+std::string json_spread(const Times& times) {
     char text[120];
-    std::snprintf(text, sizeof text, "{\"median_ms\": %.6f, \"min_ms\": %.6f, \"max_ms\": %.6f}",
-                  times.median(), times.at(0), times.at(1));
+    std::snprintf(text, sizeof text, "[%.6f, %.6f, %.6f]", times.median(), times.at(0),
+                  times.at(1));
     return text;
 }
 
@@ -295,19 +310,19 @@ int main(int argc, char** argv) {
     for (const Result& result : results) {
         if (json) {
             std::printf(
-                "%s{\"threads\": %d, \"pool\": %s, \"stream\": %s, "
-                "\"stream_non_temporal\": %s, \"ratio\": %.4f, \"strict_ratio\": %.4f}",
-                result.threads == 1 ? "" : ", ", result.threads, json_times(result.pool).c_str(),
-                json_times(result.stream).c_str(), json_times(result.non_temporal).c_str(),
-                result.ratio(), result.strict_ratio());
+                "%s{\"threads\": %d, \"pool_ms\": %s, \"stream_ms\": %s, "
+                "\"stream_non_temporal_ms\": %s, \"ratio\": %s, \"strict_ratio\": %s}",
+                result.threads == 1 ? "" : ", ", result.threads, json_spread(result.pool).c_str(),
+                json_spread(result.stream).c_str(), json_spread(result.non_temporal).c_str(),
+                json_spread(result.ratio()).c_str(), json_spread(result.strict_ratio()).c_str());
             continue;
         }
         std::printf("%d thread%s\n", result.threads, result.threads == 1 ? "" : "s");
         print_times("pool", result.pool, bytes);
         print_times("stream", result.stream, bytes);
         print_times("stream, non-temporal", result.non_temporal, bytes);
-        std::printf("  pool reaches %.2f of the stream (%.2f of the faster one)\n", result.ratio(),
-                    result.strict_ratio());
+        std::printf("  pool reaches %.2f of the stream (%.2f of the faster one)\n",
+                    result.ratio().median(), result.strict_ratio().median());
     }
     if (json) std::printf("]}\n");
     return 0;
