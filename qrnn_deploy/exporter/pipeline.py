@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import onnx
 import onnx.inliner
@@ -17,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from ..metadata import LENGTHS, Metadata, StateMode
+from ..metadata import Metadata, StateMode
 from .border import Border
 from .files import publish, staging
-from .function_body import OPSET, register_schemas
-from .golden import in_double, input_names, make_inputs, output_names, write_golden
+from .function_body import register_schemas
+from .golden import in_double, write_golden
 from .graph import finish
-from .plan import BATCH, example_args, make_plan
+from .plan import example_args, make_plan
 from .streamable import check_streamable
-from .translate import translation_table
+from .trace import trace
 
 DTypeName = Literal["float32", "float16", "bfloat16"]
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -143,7 +141,7 @@ def export(
             note("checking that chunks give the same answer")
             check_streamable(in_double(border), example)
         note("tracing")
-        model = _trace(module, metadata, example, folder)
+        model = trace(module, metadata, example, folder)
         note("finishing the graph")
         model = finish(model, metadata)
         if inline:
@@ -216,75 +214,6 @@ def _with_origin(
     from dataclasses import replace
 
     return replace(metadata, source=dict(source) if source else None, assumptions=list(assumptions))
-
-
-def _trace(
-    module: nn.Module, metadata: Metadata, example: Sequence[Tensor], folder: Path
-) -> onnx.ModelProto:
-    """Run torch.onnx; the weights stay in ``folder``, outside the returned proto."""
-    border = Border(module, metadata, tagged=True)
-    feed = make_inputs(metadata, example, batch=2, time=7, seed=0, random_state=False)
-    for port, sample in zip(metadata.inputs, example, strict=True):
-        feed[port.name] = sample
-    if metadata.ragged:
-        feed[LENGTHS] = torch.full((example[0].shape[0],), 2, dtype=torch.int64)
-    flat = tuple(feed[name] for name in input_names(metadata))
-    with warnings.catch_warnings(), _quiet_logging():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.onnx.export(
-                border,
-                flat,
-                dynamo=True,
-                opset_version=OPSET,
-                optimize=True,
-                verbose=False,
-                input_names=input_names(metadata),
-                output_names=output_names(metadata),
-                dynamic_shapes=(_dynamic_shapes(metadata),),
-                custom_translation_table=cast(Any, translation_table()),
-            )
-        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-            raise ExportError(_short_reason(error)) from error
-    assert program is not None
-    raw = folder / "traced.onnx"
-    program.save(raw, external_data=True)
-    return onnx.load(raw, load_external_data=False)
-
-
-def _dynamic_shapes(metadata: Metadata) -> tuple[dict[int, Any], ...]:
-    """Symbolic sizes per graph input, shared by name."""
-    symbols: dict[str, Any] = {}
-
-    def symbol(name: str) -> Any:
-        return symbols.setdefault(name, torch.export.Dim(name))
-
-    shapes = [
-        {axis: symbol(size) for axis, size in enumerate(port.shape) if isinstance(size, str)}
-        for port in metadata.inputs
-    ]
-    states = len(input_names(metadata)) - len(shapes)
-    return (*shapes, *({0: symbol(BATCH)} for _ in range(states)))
-
-
-def _short_reason(error: BaseException) -> str:
-    """The innermost cause in one line: torch.onnx wraps it in pages."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0][:300] if lines else type(error).__name__
-    return f"torch cannot trace this model ({type(error).__name__}: {reason})"
-
-
-@contextmanager
-def _quiet_logging() -> Iterator[None]:
-    """torch.onnx logs advice on operators that an exported file never contains."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _write(

@@ -1,0 +1,91 @@
+"""Running torch.onnx, with names and dynamic sizes as the metadata want them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..errors import ExportError
+from ..metadata import LENGTHS, Metadata
+from .border import Border
+from .function_body import OPSET
+from .golden import input_names, make_inputs, output_names
+from .ports import BATCH
+from .translate import translation_table
+
+
+def trace(
+    module: nn.Module, metadata: Metadata, example: Sequence[Tensor], folder: Path
+) -> onnx.ModelProto:
+    """Run torch.onnx; the weights stay in ``folder``, outside the returned proto."""
+    border = Border(module, metadata, tagged=True)
+    feed = make_inputs(metadata, example, batch=len(example[0]), time=7, seed=0, random_state=False)
+    for port, sample in zip(metadata.inputs, example, strict=True):
+        feed[port.name] = sample
+    if metadata.ragged:
+        feed[LENGTHS] = torch.full((example[0].shape[0],), 2, dtype=torch.int64)
+    flat = tuple(feed[name] for name in input_names(metadata))
+    with warnings.catch_warnings(), _quiet_logging():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                border,
+                flat,
+                dynamo=True,
+                opset_version=OPSET,
+                optimize=True,
+                verbose=False,
+                input_names=input_names(metadata),
+                output_names=output_names(metadata),
+                dynamic_shapes=(_dynamic_shapes(metadata),),
+                custom_translation_table=cast(Any, translation_table()),
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            raise ExportError(_short_reason(error)) from error
+    assert program is not None
+    raw = folder / "traced.onnx"
+    program.save(raw, external_data=True)
+    return onnx.load(raw, load_external_data=False)
+
+
+def _dynamic_shapes(metadata: Metadata) -> tuple[dict[int, Any], ...]:
+    """Symbolic sizes per graph input, shared by name."""
+    symbols: dict[str, Any] = {}
+
+    def symbol(name: str) -> Any:
+        return symbols.setdefault(name, torch.export.Dim(name))
+
+    shapes = [
+        {axis: symbol(size) for axis, size in enumerate(port.shape) if isinstance(size, str)}
+        for port in metadata.inputs
+    ]
+    states = len(input_names(metadata)) - len(shapes)
+    return (*shapes, *({0: symbol(BATCH)} for _ in range(states)))
+
+
+def _short_reason(error: BaseException) -> str:
+    """The innermost cause in one line: torch.onnx wraps it in pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0][:300] if lines else type(error).__name__
+    return f"torch cannot trace this model ({type(error).__name__}: {reason})"
+
+
+@contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """torch.onnx logs advice on operators that an exported file never contains."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
