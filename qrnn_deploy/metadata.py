@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar
 
+from ._metadata_check import MetadataDamage, check_metadata, distinct, shown
 from .errors import ModelError
 
 KEY = "qrnn_deploy"
@@ -148,10 +149,32 @@ class Metadata:
         value = (self.config or {}).get("vocabulary")
         return list(value) if value else None
 
+    def input_names(self) -> list[str]:
+        """Names of all graph inputs in graph order: the model's own, ``lengths``, states."""
+        names = [port.name for port in self.inputs]
+        names += [LENGTHS] if self.ragged else []
+        if self.state_mode == "packed":
+            return [*names, PACKED_INPUT]
+        return [*names, *(state.input for state in self.states)]
+
+    def output_names(self) -> list[str]:
+        """Names of all graph outputs in graph order: the model's own, then states."""
+        names = [port.name for port in self.outputs]
+        if self.state_mode == "packed":
+            return [*names, PACKED_OUTPUT]
+        return [*names, *(state.output for state in self.states)]
+
     def state_fingerprint(self) -> str:
-        """Identifies what a saved state belongs to: the weights and the layout of the state."""
+        """Identifies what a saved state belongs to: weights, state layout, what layers compute."""
         layout = [asdict(state) for state in self.states]
-        text = json.dumps([self.weights_sha256, self.dtype, layout], sort_keys=True)
+        layers = [
+            [
+                *(layer.op_type, layer.activation, layer.direction),
+                *(float(layer.zoneout_scale), layer.window),
+            ]
+            for layer in self.layers
+        ]
+        text = json.dumps([self.weights_sha256, self.dtype, layout, layers], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -172,27 +195,45 @@ class Metadata:
             )
         try:
             raw = json.loads(properties[KEY])
-            version = raw["format"]
+            json.dumps(raw, ensure_ascii=False).encode()  # halves of surrogate pairs print nowhere
+            version = raw.get("format") if isinstance(raw, dict) else None
             if isinstance(version, int) and version > FORMAT:
                 raise ModelError(
-                    f"{path} has metadata format {version}, this qrnn-deploy reads up to {FORMAT}: "
-                    "upgrade qrnn-deploy"
+                    f"{path} has metadata format {shown(version)}, this qrnn-deploy reads up to "
+                    f"{FORMAT}: upgrade qrnn-deploy"
                 )
             return cls._from_dict(raw)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
+        except ModelError:
+            raise
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+            reason = str(error) if type(error) is MetadataDamage else type(error).__name__
             raise ModelError(
-                f"{path} has damaged qrnn-deploy metadata ({type(error).__name__}): "
-                "export the model again"
+                f"{path} has damaged qrnn-deploy metadata ({reason}): export the model again"
             ) from error
 
     @classmethod
     def _from_dict(cls, raw: dict[str, Any]) -> Metadata:
-        known = {item.name for item in fields(cls)}
-        values = {key: value for key, value in raw.items() if key in known}
-        values["inputs"] = [PortInfo(**item) for item in raw["inputs"]]
-        values["outputs"] = [PortInfo(**item) for item in raw["outputs"]]
-        values["layers"] = [LayerInfo(**item) for item in raw["layers"]]
-        values["states"] = [StateEntry(**item) for item in raw["states"]]
-        if values["state_mode"] not in ("separate", "packed", "none"):
-            raise TypeError(f"state_mode {values['state_mode']!r}")
-        return cls(**cast(Any, values))
+        """Build from parsed JSON.
+
+        Raises:
+            MetadataDamage: see :func:`check_metadata`.
+        """
+        check_metadata(raw)
+        parts: dict[str, Any] = {
+            "inputs": [_known(PortInfo, item) for item in raw["inputs"]],
+            "outputs": [_known(PortInfo, item) for item in raw["outputs"]],
+            "layers": [_known(LayerInfo, item) for item in raw["layers"]],
+            "states": [_known(StateEntry, item) for item in raw["states"]],
+        }
+        metadata = _known(cls, raw | parts)
+        distinct(metadata.input_names(), "graph inputs")
+        distinct(metadata.output_names(), "graph outputs")
+        return metadata
+
+
+_Record = TypeVar("_Record", PortInfo, LayerInfo, StateEntry, Metadata)
+
+
+def _known(cls: type[_Record], raw: Mapping[str, Any]) -> _Record:
+    """A record from the fields that this version knows."""
+    return cls(**{item.name: raw[item.name] for item in fields(cls) if item.name in raw})

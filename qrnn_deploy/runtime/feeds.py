@@ -17,13 +17,28 @@ Array = NDArray[Any]
 def as_named(metadata: Metadata, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Array]:
     """Inputs by name; a single array is the model's only input."""
     if isinstance(inputs, Mapping):
-        return {str(name): np.asarray(value) for name, value in inputs.items()}
+        return {str(name): as_array(str(name), value) for name, value in inputs.items()}
     if len(metadata.inputs) != 1:
         names = ", ".join(port.name for port in metadata.inputs)
         raise InputError(
             f"got one array for a model with inputs {names}: expected a dictionary of arrays"
         )
-    return {metadata.inputs[0].name: np.asarray(inputs)}
+    name = metadata.inputs[0].name
+    return {name: as_array(name, inputs)}
+
+
+def as_array(name: str, value: ArrayLike) -> Array:
+    """An array in this machine's byte order; ONNX Runtime reads any other as garbage.
+
+    Raises:
+        InputError: ``value`` is no array, for example rows of unequal length.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # torch raises RuntimeError
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise InputError(f"{name!r} is no array ({reason}): expected a NumPy array") from error
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def sizes_of(metadata: Metadata, feed: Mapping[str, Array]) -> dict[str, int]:
@@ -61,6 +76,27 @@ def _check_port(port: PortInfo, value: Array, sizes: dict[str, int]) -> None:
                 f"input {port.name!r} has shape {list(value.shape)}, expected {wanted} along axis "
                 f"{axis} of {_shape_text(port)}"
             )
+
+
+def no_steps(metadata: Metadata, sizes: Mapping[str, int]) -> bool:
+    """Whether the inputs hold no time step at all, whatever their time axes are called.
+
+    Raises:
+        InputError: some inputs hold none and others do.
+    """
+    steps = {
+        port.name: sizes[str(port.shape[port.time_axis])]
+        for port in metadata.inputs
+        if port.time_axis is not None
+    }
+    empty = [name for name, size in steps.items() if size == 0]
+    if empty and len(empty) < len(steps):
+        other = next(name for name, size in steps.items() if size)
+        raise InputError(
+            f"input {empty[0]!r} has 0 time steps and {other!r} has {steps[other]}: "
+            "expected 0 in all inputs or in none"
+        )
+    return bool(empty)
 
 
 def check_lengths(lengths: Array, batch: int, time: int) -> Array:

@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike
 from ..errors import InputError, KernelLibraryError, ModelError
 from ..metadata import Metadata
 from . import feeds
+from .contract import check_contract
 from .library import FILE_NAME, KernelLibrary, load_library
+from .options import prepared
 
 KernelChoice = Literal["auto", "require", "off"]
 Implementation = Literal["kernel", "function"]
@@ -53,28 +55,27 @@ class Session:
             path: a file written by ``qrnn-deploy export``.
             kernel: ``auto`` uses the kernel library and warns where there is none; ``require``
                 fails there; ``off`` runs the function body.
-            threads: threads inside an operator; None lets ONNX Runtime choose.
+            threads: threads inside an operator; None lets ONNX Runtime choose, 0 too.
             providers: as for ``onnxruntime.InferenceSession``; default: the CPU.
-            session_options: further options; the kernel library is registered in them.
+            session_options: further options. They may serve several sessions; the kernel library
+                is registered in them and stays, so they cannot serve one with ``kernel="off"``
+                later. Do not register it in them yourself.
 
         Raises:
-            ModelError: the file is missing, damaged, foreign, or not for this runtime.
+            InputError: an argument that is none of the above.
+            ModelError: the file is missing, damaged, foreign, not for this runtime, or its graph
+                contradicts its metadata.
             KernelLibraryError: the library is absent (``require``), broken, or too old.
         """
         self.path = Path(path)
         _check_file(self.path)
         if kernel not in ("auto", "require", "off"):
             raise InputError(f"kernel={kernel!r}: expected 'auto', 'require' or 'off'")
-        options = session_options or onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        # Idle threads otherwise spin and slow down every other session of the process.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if threads is not None and (type(threads) is not int or not 0 <= threads < 2**31):
+            raise InputError(f"threads={threads!r}: expected a whole number, 0 or more, or None")
         library = None if kernel == "off" else _kernel_library(kernel)
-        if library is not None:
-            options.register_custom_ops_library(str(library.path))
         created: list[str] = []
-        with _creating:
+        with _creating, prepared(session_options, threads, library) as options:
             if library is not None:
                 library.drain_created()
             try:
@@ -89,11 +90,12 @@ class Session:
         self.metadata = Metadata.from_properties(properties, str(self.path))
         if library is not None:
             _check_version(self.path, self.metadata, library)
+        check_contract(self.metadata, self.onnxruntime_session, self.path)
         self.implementation: dict[str, Implementation] = {
             layer.node: "kernel" if layer.node in created else "function"
             for layer in self.metadata.layers
         }
-        self._output_names = [o.name for o in self.onnxruntime_session.get_outputs()]
+        self._output_names = self.metadata.output_names()
 
     def run(self, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, feeds.Array]:
         """Run one batch of sequences.
@@ -109,10 +111,12 @@ class Session:
             InputError: an input does not fit the model; it is named.
         """
         feed, sizes = feeds.complete(self.metadata, feeds.as_named(self.metadata, inputs))
-        if sizes.get("time") == 0:
+        if feeds.no_steps(self.metadata, sizes):
             outputs = feeds.empty_outputs(self.metadata, sizes)
             states = feeds.state_inputs(self.metadata, sizes.get("batch", 1))
-            return outputs | {name.removesuffix("_in") + "_out": feed[name] for name, *_ in states}
+            return outputs | {
+                name.removesuffix("_in") + "_out": feed[name].copy() for name, *_ in states
+            }
         try:
             values = self.onnxruntime_session.run(self._output_names, feed)
         except Exception as error:
@@ -181,6 +185,11 @@ def _refusal(path: Path, error: Exception, hint: str = "") -> str:
         return (
             f"{path} is a bfloat16 model, and ONNX Runtime's CPU provider has no bfloat16 MatMul: "
             "use another provider, or export with --dtype float32"
+        )
+    if "Domain already set in registry" in text:
+        return (
+            f"{path} cannot be loaded, since session_options has the kernel library registered "
+            "already: leave that to Session"
         )
     return f"{path} cannot be loaded ({_first_line(error)}{', ' * bool(hint)}{hint})"
 
