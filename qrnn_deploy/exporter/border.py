@@ -16,6 +16,7 @@ from ..errors import ExportError
 from ..metadata import Metadata
 from ..nn.binding import Binding, bound
 from ..nn.layer import LayerState, QRNNLayer
+from .ports import first_line, named_output_leaves, turn
 
 
 class Border(nn.Module):
@@ -39,18 +40,32 @@ class Border(nn.Module):
         """Run the module with its state lifted out; see the class."""
         meta = self.metadata
         count = len(meta.inputs)
-        inputs = [self._turned(x) for x in flat[:count]]
+        inputs = [
+            turn(x, port.time_axis, meta.time_major)
+            for port, x in zip(meta.inputs, flat, strict=False)
+        ]
         lengths = flat[count] if meta.ragged else None
         lift = StateLift(self.module, meta, self._unpacked(flat[count + meta.ragged :]), lengths)
         lift.tagged = self.tagged
         lift.records = self.records
         with bound(lift):
-            result = self.module(*inputs)
-        outputs = [self._turned(y) for y in output_leaves(result)]
+            leaves = named_output_leaves(self._run(inputs))
+        if len(leaves) != len(meta.outputs):
+            raise ExportError(
+                f"the model returned {len(leaves)} outputs: expected {len(meta.outputs)}, as on "
+                "the example inputs"
+            )
+        outputs = [
+            turn(y, port.time_axis, meta.time_major)
+            for port, (_, y) in zip(meta.outputs, leaves, strict=True)
+        ]
         return (*outputs, *self._packed(lift.new_states))
 
-    def _turned(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 1) if self.metadata.time_major and x.dim() >= 2 else x
+    def _run(self, inputs: Sequence[Tensor]) -> Any:
+        try:
+            return self.module(*inputs)
+        except OSError as error:  # else it would read as one of our own files
+            raise ExportError(f"the model fails to run ({first_line(error)})") from error
 
     def _unpacked(self, flat: Sequence[Tensor]) -> list[Tensor]:
         """The states in metadata order, each in the type its layer wants."""
@@ -76,6 +91,15 @@ class Border(nn.Module):
         return [torch.cat([s.flatten(1).to(pooled.dtype) for s in ordered], dim=1)]
 
 
+def identity(module: nn.Module) -> int:
+    """A number that stands for ``module`` while it lives.
+
+    Not its own id: for a module that can be reached by two names, torch.export passes stand-ins
+    around, which share the module's parts.
+    """
+    return id(module._parameters)
+
+
 class StateLift(Binding):
     """Gives each layer the state from the border and keeps the one that results."""
 
@@ -90,7 +114,9 @@ class StateLift(Binding):
         lengths: Tensor | None,
     ) -> None:
         """Take the states in the order of ``metadata.states``."""
-        self.index = {id(module.get_submodule(info.name)): info.index for info in metadata.layers}
+        self.index = {
+            identity(module.get_submodule(info.name)): info.index for info in metadata.layers
+        }
         self.given = {
             (entry.layer, entry.kind): state
             for entry, state in zip(metadata.states, states, strict=True)
@@ -105,7 +131,7 @@ class StateLift(Binding):
         self, layer: QRNNLayer, x: Tensor, state: LayerState | None, lengths: Tensor | None
     ) -> tuple[Tensor, LayerState | None, Tensor | None]:
         """See :meth:`Binding.enter`."""
-        index = self.index[id(layer)]
+        index = self.index[identity(layer)]
         if (index, "c") in self.given:
             window = self.given.get((index, "x"))
             state = LayerState(self.given[index, "c"], window)
@@ -116,11 +142,11 @@ class StateLift(Binding):
 
     def gates(self, layer: QRNNLayer, gates: Tensor) -> Tensor:
         """See :meth:`Binding.gates`."""
-        return self._tag(gates, self.index[id(layer)], "gates")
+        return self._tag(gates, self.index[identity(layer)], "gates")
 
     def leave(self, layer: QRNNLayer, y: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """See :meth:`Binding.leave`."""
-        index = self.index[id(layer)]
+        index = self.index[identity(layer)]
         for kind, value in (("c", state.c), ("x", state.x)):
             if (index, kind) in self.names and value is not None:
                 self.new_states[self.names[index, kind]] = value
@@ -140,32 +166,3 @@ class StateLift(Binding):
 
         named: Tensor = tag(x, f"layer_{index:02d}_{what}")
         return named
-
-
-def output_leaves(result: Any) -> list[Tensor]:
-    """The tensors of a module's result in order, without the states of our layers.
-
-    Raises:
-        ExportError: the result holds something that an ONNX graph cannot return.
-    """
-    return [leaf for _, leaf in named_output_leaves(result)]
-
-
-def named_output_leaves(result: Any) -> list[tuple[str | None, Tensor]]:
-    """As :func:`output_leaves`, with the key for the values of a dictionary."""
-    if isinstance(result, LayerState) or result is None:
-        return []
-    if isinstance(result, Tensor):
-        return [(None, result)]
-    if isinstance(result, (tuple, list)):
-        return [leaf for item in result for leaf in named_output_leaves(item)]
-    if isinstance(result, dict):
-        return [
-            (str(key), tensor)
-            for key, item in result.items()
-            for _, tensor in named_output_leaves(item)
-        ]
-    raise ExportError(
-        f"the model returns a {type(result).__name__}: expected tensors, or tuples, lists and "
-        "dicts of them"
-    )

@@ -13,49 +13,108 @@ from ..errors import ExportError
 
 
 @contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Report a failed write: only around our own writes, never around a user's code.
+
+    Raises:
+        ExportError: the block raised OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ExportError(f"cannot write {target}: {reason}; nothing was written") from error
+
+
+@contextmanager
 def staging(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` that is gone after the block, whatever happens.
 
     Raises:
-        ExportError: the folder cannot be written to, or the disk fills up in the block.
+        ExportError: the folder cannot be made.
     """
     parent = target.parent
     if not parent.is_dir():
         raise ExportError(f"output folder {parent} does not exist: create it first")
     if target.is_dir():
         raise ExportError(f"output {target} is a folder: expected a file name such as model.onnx")
-    folder: Path | None = None
-    try:
+    with writing(target):
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
+    try:
         yield folder
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ExportError(f"cannot write {target}: {reason}; nothing was written") from error
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(folder: Path, target: Path, names: Sequence[str], stale: Sequence[str]) -> None:
-    """Move ``names`` out of ``folder`` to beside ``target``, in order, replacing what is there.
+    """Move ``names`` out of ``folder`` to beside ``target``, replacing what is there.
+
+    ``target`` comes last, by one rename, which decides: an error or an interrupt before it puts
+    everything back, one after it changes nothing more. Where another file of the model (external
+    data) is replaced too, the earlier ``target`` steps aside first, so that at no moment it could
+    be read together with data that are not its own.
 
     Args:
         folder: the staging folder.
-        target: the main file; it is among ``names`` and best the last one.
+        target: the main file; its name is among ``names``.
         names: files and folders to move.
         stale: names beside ``target`` that an earlier export may have left and this one lacks.
+
+    Raises:
+        ExportError: a file cannot be moved. The message says what is there now.
     """
+    others = [name for name in names if name != target.name]
+    aside = list(others)
+    if any((folder / name).is_file() for name in others):
+        aside.insert(0, target.name)
+    with writing(target):
+        earlier = Path(tempfile.mkdtemp(prefix=f".{target.name}.earlier.", dir=target.parent))
+    moves = [
+        (target.parent / name, earlier / name)
+        for name in aside
+        if os.path.lexists(target.parent / name)
+    ]
+    moves += [(folder / name, target.parent / name) for name in (*others, target.name)]
+    started: list[tuple[Path, Path]] = []
+    try:
+        with writing(target):
+            for move in moves:
+                started.append(move)  # before it: an interrupt may come right behind it
+                os.replace(*move)
+    except BaseException:
+        if os.path.lexists(folder / target.name):
+            _undo(started, target, earlier)
+        raise
+    finally:
+        if not os.path.lexists(folder / target.name) or not any(earlier.iterdir()):
+            shutil.rmtree(earlier, ignore_errors=True)
+    _remove_stale(target, stale)
+
+
+def _undo(started: Sequence[tuple[Path, Path]], target: Path, earlier: Path) -> None:
+    try:
+        for source, destination in reversed(started):
+            if os.path.lexists(destination) and not os.path.lexists(source):
+                os.replace(destination, source)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ExportError(
+            f"cannot write {target}, nor put the earlier files back: {reason}; they are in "
+            f"{earlier}: move them from there by hand"
+        ) from error
+
+
+def _remove_stale(target: Path, stale: Sequence[str]) -> None:
     for name in stale:
-        _remove(target.parent / name)
-    for name in names:
-        destination = target.parent / name
-        if destination.is_dir():
-            _remove(destination)
-        os.replace(folder / name, destination)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif path.exists() or path.is_symlink():
-        path.unlink()
+        path = target.parent / name
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ExportError(
+                f"wrote {target}, but {path} of an earlier export cannot be removed: {reason}; "
+                "remove it by hand"
+            ) from error

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from ..errors import ExportError
 from ..metadata import Metadata, StateMode
 from .border import Border
-from .files import publish, staging
+from .files import publish, staging, writing
 from .function_body import register_schemas
 from .golden import in_double, write_golden
 from .graph import finish
 from .plan import example_args, make_plan
+from .ports import check_input_names, input_time_axes, running, turn
 from .streamable import check_streamable
 from .trace import trace
 
@@ -66,7 +67,7 @@ class ExportReport:
 def export(
     module: nn.Module,
     path: str | Path,
-    args: Sequence[Tensor] | None = None,
+    args: Sequence[Tensor] | Tensor | None = None,
     *,
     states: StateMode = "separate",
     lengths: bool = False,
@@ -93,7 +94,8 @@ def export(
             was. Streaming state is taken from graph inputs without the module's knowledge.
         path: the ONNX file to write, replaced only when everything has succeeded.
         args: example inputs, one tensor per parameter of ``forward``, with B >= 2 and T >= 2;
-            not needed for the modules of :mod:`qrnn_deploy.nn`.
+            not needed for the modules of :mod:`qrnn_deploy.nn`. All have the same B. Inputs that
+            share a time axis have examples of the same T, others of different T.
         states: ``separate`` (state_00_c_in [B, H] float32, state_00_x_in [B, k-1, in], ...),
             ``packed`` (one float32 [B, S] in and out), or ``none`` (every run starts at zero).
         lengths: add the input ``lengths`` [B] int64 for ragged batches.
@@ -102,10 +104,12 @@ def export(
         external_data: weights in ``<name>.data``; None decides by size (256 MiB).
         golden: also write test vectors to ``<stem>.golden/``.
         allow_non_finite: accept NaN and infinite weights.
-        time_major: whether the module takes [T, B, ...]; None asks its ``batch_first``.
+        time_major: whether the module takes [T, B, ...]; None asks its ``batch_first``. Only
+            inputs and outputs that have time on these axes are turned.
         input_names: names of the graph inputs, in order.
         output_names: names of the graph outputs that are not states, in order.
-        time_axes: axis of time per input where it is not 1 (None: the input has no time).
+        time_axes: axis of time per input where it is not 1, counted batch first as in the graph
+            (None: the input has no time, and a time-major module takes it as [B, ...]).
         source: checkpoint the weights came from (sha256, name, format), for the metadata.
         assumptions: what the checkpoint did not say, for the metadata.
         progress: called with the name of each stage.
@@ -119,12 +123,12 @@ def export(
     if not allow_non_finite:
         refuse_non_finite(module)
     if dtype is not None:
-        module = copy.deepcopy(module).to(_DTYPES[dtype])
+        module = _converted(module, dtype, allow_non_finite)
     if time_major is None:
         time_major = not getattr(module, "batch_first", True)
     with evaluating(module), staging(path) as folder:
         note("planning")
-        example = _example(module, args, time_major)
+        example = _example(module, args, time_major, input_names, time_axes or {})
         metadata = make_plan(
             module,
             example,
@@ -139,18 +143,22 @@ def export(
         border = Border(module, metadata)
         if metadata.states:
             note("checking that chunks give the same answer")
-            check_streamable(in_double(border), example)
+            with running("in float64, in chunks of a sequence"):
+                check_streamable(in_double(border), example)
         note("tracing")
-        model = trace(module, metadata, example, folder)
+        with writing(path):
+            model = trace(module, metadata, example, folder)
         note("finishing the graph")
         model = finish(model, metadata)
         if inline:
             model = onnx.inliner.inline_local_functions(model)
         note("writing")
-        names, stale = _write(model, folder, path, external_data)
+        with writing(path):
+            names, stale = _write(model, folder, path, external_data)
         if golden:
             note("writing golden vectors")
-            write_golden(folder / f"{path.stem}.golden", border, example)
+            with writing(path):
+                write_golden(folder / f"{path.stem}.golden", border, example)
             names.insert(0, f"{path.stem}.golden")
         else:
             stale.append(f"{path.stem}.golden")
@@ -195,16 +203,38 @@ def _check_choices(path: Path, states: str, dtype: str | None) -> None:
         raise ExportError(f"dtype={dtype!r}: expected one of {', '.join(_DTYPES)}")
 
 
+def _converted(module: nn.Module, dtype: DTypeName, allow_non_finite: bool) -> nn.Module:
+    with running("to be copied"):
+        converted = copy.deepcopy(module).to(_DTYPES[dtype])
+    before = module.state_dict()
+    for name, tensor in () if allow_non_finite else converted.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ExportError(
+                f"weight {name!r} overflows {dtype}: it reaches "
+                f"{before[name].abs().max().item():.3g}, expected at most "
+                f"{torch.finfo(tensor.dtype).max:.3g}; export it as float32 or bfloat16"
+            )
+    return converted
+
+
 def _example(
-    module: nn.Module, args: Sequence[Tensor] | None, time_major: bool
+    module: nn.Module,
+    args: Sequence[Tensor] | Tensor | None,
+    time_major: bool,
+    input_names: Sequence[str] | None,
+    time_axes: Mapping[str, int | None],
 ) -> tuple[Tensor, ...]:
     """The example inputs, batch first, floats in the module's type."""
     if args is None:
         return example_args(module)
+    if isinstance(args, Tensor):
+        args = (args,)
     if not args or not all(isinstance(a, Tensor) and a.dim() >= 1 for a in args):
         raise ExportError("args: expected a tuple of tensors with at least one axis, one per input")
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    turned = [a.transpose(0, 1) if time_major and a.dim() >= 2 else a for a in args]
+    names = check_input_names(module, args, input_names)
+    axes = input_time_axes(names, args, time_axes)
+    turned = [turn(a.detach(), axis, time_major) for a, axis in zip(args, axes, strict=True)]
     return tuple(a.to(dtype) if a.is_floating_point() else a for a in turned)
 
 

@@ -5,25 +5,45 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ExportError
-from ..metadata import LayerInfo, Metadata, StateEntry, StateMode
+from ..metadata import (
+    LENGTHS,
+    PACKED_INPUT,
+    PACKED_OUTPUT,
+    LayerInfo,
+    Metadata,
+    PortInfo,
+    StateEntry,
+    StateMode,
+)
 from ..nn import QRNN, QRNNLanguageModel
 from ..nn.binding import Binding
 from ..nn.layer import LayerState, QRNNLayer
 from ..pooling.spec import OPSET_VERSION, POOLINGS
-from .ports import check_input_names, input_ports, observe, output_ports
+from .ports import check_input_names, dtype_name, input_ports, observe, output_ports, running
+
+_TYPES = ("float32", "float16", "bfloat16")
+_OURS: tuple[type[QRNN] | type[QRNNLayer] | type[QRNNLanguageModel], ...]
+_OURS = (QRNN, QRNNLayer, QRNNLanguageModel)
 
 
 @dataclass
 class Discovery(Binding):
-    """Notes every layer call and changes nothing."""
+    """Notes every layer call and changes nothing.
+
+    Args:
+        names: of the modules, by id.
+        lifting: whether the graph carries state, so that the model must not pass its own.
+    """
 
     names: dict[int, str]
+    lifting: bool = True
     calls: list[str] = field(default_factory=list)
     own_lengths: bool = False
 
@@ -35,16 +55,24 @@ class Discovery(Binding):
         Raises:
             ExportError: the model cannot have its state lifted out.
         """
-        name = self.names[id(layer)]
+        name = self.names.get(id(layer))
+        if name is None:
+            raise ExportError(
+                f"the model runs a QRNN layer ({layer.input_size} to {layer.hidden_size}) that is "
+                "none of its submodules: expected an attribute of a module, or nn.ModuleList "
+                "rather than a list"
+            )
         if name in self.calls:
+            reason = "state" if self.lifting else "node and one name per tensor in the file"
             raise ExportError(
                 f"layer {name!r} is called twice in one forward pass: expected once, since each "
-                "layer has one state; use two layers (they may share weights)"
+                f"layer has one {reason}; use two layers (they may share weights)"
             )
-        if state is not None:
+        if state is not None and self.lifting:
             raise ExportError(
                 f"the model passes a state to layer {name!r} itself: expected None, since export "
-                "takes the state from graph inputs; leave `state` out of the call"
+                "takes the state from graph inputs; leave `state` out of the call, or export "
+                "with states='none' (--states none)"
             )
         self.own_lengths = self.own_lengths or lengths is not None
         self.calls.append(name)
@@ -79,8 +107,9 @@ def make_plan(
     """
     names = check_input_names(module, args, input_names)
     inputs = input_ports(names, args, time_axes or {})
-    discovery = Discovery({id(m): name for name, m in module.named_modules()})
-    first = observe(module, args, time_major, discovery)
+    discovery = Discovery({id(m): name for name, m in module.named_modules()}, states != "none")
+    with running("on the example inputs", _hint(inputs)):
+        first = observe(module, inputs, args, time_major, discovery)
     if not discovery.calls:
         raise ExportError(
             f"{type(module).__name__} runs no QRNN layer: expected a model built on "
@@ -94,10 +123,10 @@ def make_plan(
     layers = [_layer_info(module, i, name) for i, name in enumerate(discovery.calls)]
     if states != "none":
         _refuse_reverse(layers)
+    dtype = _weight_type(module, layers)
     outputs = output_ports(module, inputs, args, first, time_major, output_names)
-    dtype = str(module.get_submodule(layers[0].name).weight.dtype).removeprefix("torch.")
     entries = _state_entries(layers, dtype) if states != "none" else []
-    config = getattr(module, "config", None)
+    _refuse_clashes(inputs, outputs, _reserved(layers, entries, states, ragged))
     return Metadata(
         dtype=dtype,
         state_mode=states,
@@ -108,7 +137,7 @@ def make_plan(
         states=entries,
         time_major=time_major,
         own_lengths=discovery.own_lengths,
-        config=config() if callable(config) else None,
+        config=_config(module),
         weights_sha256=weights_digest(module),
         toolkit_version=__version__,
         op_domain_version=OPSET_VERSION,
@@ -123,7 +152,7 @@ def example_args(module: nn.Module) -> tuple[Tensor, ...]:
     """
     generator = torch.Generator().manual_seed(0)
     if isinstance(module, QRNNLanguageModel):
-        vocabulary = module.config()["vocab_size"]
+        vocabulary = module.vocab_size
         return (torch.randint(vocabulary, (2, 7), generator=generator),)
     if isinstance(module, (QRNN, QRNNLayer)):
         dtype = next(module.parameters()).dtype
@@ -142,6 +171,71 @@ def weights_digest(module: nn.Module) -> str:
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)
     return digest.hexdigest()
+
+
+def _hint(inputs: Sequence[PortInfo]) -> str:
+    """What to try where the model fails and an input [B, D] may have been taken for [B, T]."""
+    flat = [port.name for port in inputs if port.time_axis is not None and len(port.shape) == 2]
+    if not flat or len(inputs) == 1:
+        return ""
+    return f"; if {flat[-1]!r} has no time axis, give time_axes={{{flat[-1]!r}: None}}"
+
+
+def _config(module: nn.Module) -> dict[str, Any] | None:
+    """The configuration of a module of ours; a method of that name elsewhere may be anything."""
+    for kind in _OURS:
+        if isinstance(module, kind) and type(module).config is kind.config:
+            return module.config()
+    return None
+
+
+def _weight_type(module: nn.Module, layers: Sequence[LayerInfo]) -> str:
+    kinds: dict[str, str] = {}
+    for info in layers:
+        layer = module.get_submodule(info.name)
+        assert isinstance(layer, QRNNLayer)
+        kinds.setdefault(dtype_name(layer.weight), info.name)
+    if len(kinds) > 1:
+        found = " and ".join(f"{kind} in {name!r}" for kind, name in kinds.items())
+        raise ExportError(
+            f"the layers have weights of {found}: expected one type; give dtype='float32'"
+        )
+    (kind,) = kinds
+    if kind not in _TYPES:
+        raise ExportError(
+            f"the model has {kind} weights, and {kind} is not exported: expected one of "
+            f"{', '.join(_TYPES)}; give dtype='float32' (--dtype float32)"
+        )
+    return kind
+
+
+def _reserved(
+    layers: Sequence[LayerInfo], entries: Sequence[StateEntry], states: StateMode, ragged: bool
+) -> set[str]:
+    names = {tensor for layer in layers for tensor in layer.tensors.values()}
+    names |= {LENGTHS} if ragged else set()
+    if states == "packed":
+        return names | {PACKED_INPUT, PACKED_OUTPUT}
+    return names | {name for entry in entries for name in (entry.input, entry.output)}
+
+
+def _refuse_clashes(
+    inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], reserved: set[str]
+) -> None:
+    taken = {port.name for port in inputs}
+    for option, ports in (("input_names", inputs), ("output_names", outputs)):
+        for port in ports:
+            kind = option.removesuffix("_names")
+            if port.name in reserved:
+                raise ExportError(
+                    f"{kind} {port.name!r} has a name that the exported graph uses itself: "
+                    f"expected another; give {option}"
+                )
+            if kind == "output" and port.name in taken:
+                raise ExportError(
+                    f"{port.name!r} names an input and an output: expected distinct names; give "
+                    "output_names"
+                )
 
 
 def _layer_info(module: nn.Module, index: int, name: str) -> LayerInfo:

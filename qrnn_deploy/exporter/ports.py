@@ -1,9 +1,15 @@
-"""The graph inputs and outputs of a model that are not states: names, types, axes."""
+"""The graph inputs and outputs of a model that are not states: names, types, axes.
+
+Axes are those of the graph, which is batch first. A time-major module takes and returns a port
+with time on axis 1 as [T, B, ...]; every other port is the same on both sides (:func:`turn`).
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +18,48 @@ from ..errors import ExportError
 from ..metadata import PortInfo
 from ..nn import QRNNLanguageModel
 from ..nn.binding import Binding, bound
-from .border import named_output_leaves
+from ..nn.layer import LayerState
 
 BATCH, TIME = "batch", "time"
+
+Leaf = tuple[str | None, Tensor]
+
+
+def turn(x: Tensor, time_axis: int | None, time_major: bool) -> Tensor:
+    """``x`` from the graph's layout into the module's, or back.
+
+    Args:
+        x: the value of an input or output.
+        time_axis: of its port (:attr:`PortInfo.time_axis`).
+        time_major: whether the module is (:attr:`Metadata.time_major`).
+
+    Returns:
+        ``x`` with its first two axes exchanged if it is [B, T, ...] in the graph and [T, B, ...]
+        in the module, else ``x``.
+    """
+    return x.transpose(0, 1) if time_major and time_axis == 1 else x
+
+
+@contextmanager
+def running(what: str, hint: str = "") -> Iterator[None]:
+    """Report an error of the user's own forward as one line, "the model fails <what>".
+
+    Raises:
+        ExportError: anything but an ExportError was raised in the block.
+    """
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(f"the model fails {what} ({first_line(error)}){hint}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """``Type: first line`` of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__
+    return f"{kind}: {lines[0][:300]}" if lines else kind
 
 
 def check_input_names(
@@ -28,7 +73,7 @@ def check_input_names(
     if given is None:
         parameters = list(inspect.signature(module.forward).parameters)
         given = parameters[: len(args)]
-    if len(given) != len(args) or len(set(given)) != len(given):
+    if len(given) != len(args) or len(set(given)) != len(given) or not all(given):
         raise ExportError(
             f"got input names {list(given)} for {len(args)} example inputs: expected one distinct "
             "name each (input_names)"
@@ -36,94 +81,219 @@ def check_input_names(
     return list(given)
 
 
+def input_time_axes(
+    names: Sequence[str], args: Sequence[Tensor], given: Mapping[str, int | None]
+) -> list[int | None]:
+    """The time axis of each input: axis 1, none for an input of one axis, or what ``given`` says.
+
+    Raises:
+        ExportError: ``given`` names no input, or no axis behind that of the batch.
+    """
+    unknown = set(given) - set(names)
+    if unknown:
+        raise ExportError(f"time_axes names {sorted(unknown)}: expected some of {list(names)}")
+    axes = [
+        given.get(name, 1 if arg.dim() >= 2 else None)
+        for name, arg in zip(names, args, strict=True)
+    ]
+    for name, arg, axis in zip(names, args, axes, strict=True):
+        if axis is not None and not 1 <= axis < arg.dim():
+            raise ExportError(
+                f"time_axes gives {axis} for input {name!r} of shape {tuple(arg.shape)}: expected "
+                f"None or an axis from 1 to {arg.dim() - 1}, counted batch first, as in the graph"
+            )
+    return axes
+
+
 def input_ports(
     names: Sequence[str], args: Sequence[Tensor], time_axes: Mapping[str, int | None]
 ) -> list[PortInfo]:
     """The inputs with their batch and time axes (axis 1 unless ``time_axes`` says otherwise).
 
+    Inputs whose examples are equally long share a size: the first one ``time``, a further one
+    ``time_<name of the input that first has it>``.
+
     Raises:
-        ExportError: an axis too short to stay dynamic, or a name that is not there.
+        ExportError: an axis too short to stay dynamic, an axis or a name that is not there, or
+            examples that differ in batch size.
     """
-    unknown = set(time_axes) - set(names)
-    if unknown:
-        raise ExportError(f"time_axes names {sorted(unknown)}: expected some of {list(names)}")
+    axes = input_time_axes(names, args, time_axes)
     ports: list[PortInfo] = []
-    lengths: list[int] = []
-    for name, arg in zip(names, args, strict=True):
-        axis = time_axes.get(name, 1 if arg.dim() >= 2 else None)
+    symbols: dict[int, str] = {}
+    for name, arg, axis in zip(names, args, axes, strict=True):
         shape: list[int | str] = list(arg.shape)
-        for which, at in (("batch", 0), ("time", axis)):
+        for which, at in ((BATCH, 0), (TIME, axis)):
             if at is not None and arg.shape[at] < 2:
                 raise ExportError(
                     f"example input {name!r} has {which} size {arg.shape[at]} (shape "
-                    f"{tuple(arg.shape)}): expected >= 2, so that the size can stay dynamic"
+                    f"{tuple(arg.shape)}, batch first): expected >= 2, so that the size can stay "
+                    "dynamic; an input without time needs time_axes={" + repr(name) + ": None}"
                 )
+        if arg.shape[0] != args[0].shape[0]:
+            raise ExportError(
+                f"example input {names[0]!r} has batch size {args[0].shape[0]} and {name!r} "
+                f"{arg.shape[0]} (axis 0 of {tuple(args[0].shape)} and {tuple(arg.shape)}, batch "
+                "first): expected the same; give examples of one batch"
+            )
         shape[0] = BATCH
         if axis is not None:
-            time = arg.shape[axis]
-            first = not lengths or time == lengths[0]
-            lengths.append(time)
-            shape[axis] = TIME if first else f"{TIME}_{name}"
-        ports.append(PortInfo(name, _dtype_name(arg), shape, 0, axis))
+            fresh = f"{TIME}_{name}" if symbols else TIME
+            shape[axis] = symbols.setdefault(arg.shape[axis], fresh)
+        ports.append(PortInfo(name, dtype_name(arg), shape, 0, axis))
     return ports
 
 
 def observe(
-    module: nn.Module, args: Sequence[Tensor], time_major: bool, binding: Binding
-) -> list[tuple[str | None, Tensor]]:
-    """Run the module once under ``binding``; its output leaves, batch first."""
-    turned = [a.transpose(0, 1) if time_major and a.dim() >= 2 else a for a in args]
+    module: nn.Module,
+    inputs: Sequence[PortInfo],
+    args: Sequence[Tensor],
+    time_major: bool,
+    binding: Binding,
+) -> list[Leaf]:
+    """Run the module once under ``binding``; its output leaves as the module returns them.
+
+    Args:
+        module: the model.
+        inputs: its inputs.
+        args: one tensor per input, batch first.
+        time_major: whether the module takes [T, B, ...].
+        binding: sees every call of a layer.
+    """
+    turned = [turn(a, port.time_axis, time_major) for port, a in zip(inputs, args, strict=True)]
     with torch.no_grad(), bound(binding):
-        leaves = named_output_leaves(module(*turned))
-    return [(k, y.transpose(0, 1) if time_major and y.dim() >= 2 else y) for k, y in leaves]
+        return named_output_leaves(module(*turned))
 
 
 def output_ports(
     module: nn.Module,
     inputs: Sequence[PortInfo],
     args: Sequence[Tensor],
-    leaves: Sequence[tuple[str | None, Tensor]],
+    leaves: Sequence[Leaf],
     time_major: bool,
     given: Sequence[str] | None,
 ) -> list[PortInfo]:
-    """Find the time axis of each output by running once more on a longer input."""
-    longer = [
-        a
-        if port.time_axis is None
-        else torch.cat([a, a, a.narrow(port.time_axis, 0, 1)], dim=port.time_axis)
-        for port, a in zip(inputs, args, strict=True)
-    ]
+    """Find the axes of each output: run again with each symbolic size of the inputs grown alone.
+
+    Raises:
+        ExportError: the model fails when a size changes, or an output has its axes where a graph
+            of ours cannot have them.
+    """
     names = _output_names(module, leaves, given)
-    again = observe(module, longer, time_major, Binding())
-    ports = []
-    for name, (_, short), (_, long) in zip(names, leaves, again, strict=True):
-        grown = [
-            axis for axis, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if a != b
-        ]
-        if len(grown) > 1:
+    symbols = [size for port in inputs for size in port.shape if isinstance(size, str)]
+    found: list[dict[str, int]] = [{} for _ in leaves]  # per output: symbol -> axis
+    lengths: list[dict[str, int]] = [{} for _ in leaves]
+    for symbol in dict.fromkeys(symbols):
+        longer = [_grown(port, a, symbol) for port, a in zip(inputs, args, strict=True)]
+        with running(*_while_growing(symbol, inputs)):
+            again = observe(module, inputs, longer, time_major, Binding())
+        if [y.dim() for _, y in again] != [y.dim() for _, y in leaves]:
             raise ExportError(
-                f"output {name!r} grows along axes {grown} with time: expected at most one"
+                f"the model returns other outputs when {symbol!r} grows: expected as many, with "
+                "as many axes"
             )
-        axis = grown[0] if grown else None
-        batched = short.dim() > 0 and short.shape[0] == args[0].shape[0]
-        shape: list[int | str] = list(short.shape)
-        if batched:
-            shape[0] = BATCH
-        if axis is not None:
-            shape[axis] = TIME if short.shape[axis] in _times(inputs, args) else f"{TIME}_{name}"
-        ports.append(PortInfo(name, _dtype_name(short), shape, 0 if batched else None, axis))
+        for i, (name, (_, short), (_, long)) in enumerate(zip(names, leaves, again, strict=True)):
+            grown = [k for k in range(short.dim()) if short.shape[k] != long.shape[k]]
+            if len(grown) > 1:
+                raise ExportError(
+                    f"output {name!r} grows along axes {grown} with {symbol!r}: expected at most "
+                    "one"
+                )
+            if grown:
+                found[i][symbol] = grown[0]
+                lengths[i][symbol] = long.shape[grown[0]]
+    sizes = {s: _size_of(s, inputs, args) for s in symbols}
+    ports = []
+    for name, (_, y), axes, long_at in zip(names, leaves, found, lengths, strict=True):
+        batch = axes.pop(BATCH, None)
+        if len(set(axes.values())) > 1 or batch in axes.values():
+            raise ExportError(
+                f"output {name!r} has sizes that vary along axes {axes} beside batch axis {batch}: "
+                "expected one axis of time"
+            )
+        time = next(iter(axes.values()), None)
+        shape: list[int | str] = list(y.shape)
+        if batch is not None:
+            shape[batch] = BATCH
+        if time is not None:
+            shape[time] = f"{TIME}_{name}"
+            if len(axes) == 1:
+                (symbol,) = axes
+                if (y.shape[time], long_at[symbol]) == (sizes[symbol], _longer(sizes[symbol])):
+                    shape[time] = symbol
+        if time_major and time == 1:
+            raise ExportError(
+                f"output {name!r} of a time-major model has time on axis 1: expected axis 0, as "
+                "in the inputs; return it as [T, B, ...], or give time_major=False and turn the "
+                "inputs in the model"
+            )
+        if time_major and (batch, time) == (1, 0):
+            batch, time = 0, 1
+            shape[:2] = shape[1], shape[0]
+        ports.append(PortInfo(name, dtype_name(y), shape, batch, time))
     return ports
 
 
-def _times(inputs: Sequence[PortInfo], args: Sequence[Tensor]) -> set[int]:
+def named_output_leaves(result: Any) -> list[Leaf]:
+    """The tensors of a module's result in order, without the states of our layers.
+
+    Returns:
+        (key, tensor): the key is None outside dictionaries.
+
+    Raises:
+        ExportError: the result holds something that an ONNX graph cannot return.
+    """
+    if isinstance(result, LayerState) or result is None:
+        return []
+    if isinstance(result, Tensor):
+        return [(None, result)]
+    if isinstance(result, (tuple, list)):
+        return [leaf for item in result for leaf in named_output_leaves(item)]
+    if isinstance(result, dict):
+        return [
+            (str(key), tensor)
+            for key, item in result.items()
+            for _, tensor in named_output_leaves(item)
+        ]
+    raise ExportError(
+        f"the model returns a {type(result).__name__}: expected tensors, or tuples, lists and "
+        "dicts of them"
+    )
+
+
+def dtype_name(x: Tensor) -> str:
+    """NumPy's name of a tensor's type."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _longer(size: int) -> int:
+    return 2 * size + 1
+
+
+def _grown(port: PortInfo, x: Tensor, symbol: str) -> Tensor:
+    for axis, size in enumerate(port.shape):
+        if size == symbol:
+            x = torch.cat([x, x, x.narrow(axis, 0, 1)], dim=axis)
+    return x
+
+
+def _size_of(symbol: str, inputs: Sequence[PortInfo], args: Sequence[Tensor]) -> int:
     pairs = zip(inputs, args, strict=True)
-    return {a.shape[p.time_axis] for p, a in pairs if p.time_axis is not None}
+    return next(a.shape[p.shape.index(symbol)] for p, a in pairs if symbol in p.shape)
+
+
+def _while_growing(symbol: str, inputs: Sequence[PortInfo]) -> tuple[str, str]:
+    """For :func:`running`: what was done, and what to do about it."""
+    if symbol == BATCH:
+        return "on a larger batch", "; expected a model that takes any batch size"
+    names = [port.name for port in inputs if symbol in port.shape]
+    flat = [port.name for port in inputs if symbol in port.shape and len(port.shape) == 2]
+    example = (flat or names)[-1]
+    hint = f"; if {example!r} has no time axis, give time_axes={{{example!r}: None}}"
+    return f"when {' and '.join(map(repr, names))} are longer in time", hint
 
 
 def _output_names(
-    module: nn.Module,
-    leaves: Sequence[tuple[str | None, Tensor]],
-    given: Sequence[str] | None,
+    module: nn.Module, leaves: Sequence[Leaf], given: Sequence[str] | None
 ) -> list[str]:
     if not leaves:
         raise ExportError("the model returns no tensor: expected at least one output")
@@ -134,13 +304,9 @@ def _output_names(
     else:
         plain = ["y"] if len(leaves) == 1 else [f"y_{i}" for i in range(len(leaves))]
         names = [key or name for (key, _), name in zip(leaves, plain, strict=True)]
-    if len(names) != len(leaves) or len(set(names)) != len(names):
+    if len(names) != len(leaves) or len(set(names)) != len(names) or not all(names):
         raise ExportError(
             f"got output names {names} for {len(leaves)} outputs: expected one distinct name each "
             "(output_names)"
         )
     return names
-
-
-def _dtype_name(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")

@@ -18,8 +18,11 @@ from ..metadata import LENGTHS, Metadata
 from .border import Border
 from .function_body import OPSET
 from .golden import input_names, make_inputs, output_names
-from .ports import BATCH
+from .graph import rename
+from .ports import BATCH, first_line
 from .translate import translation_table
+
+_OURS = "qrnn_deploy"
 
 
 def trace(
@@ -33,6 +36,9 @@ def trace(
     if metadata.ragged:
         feed[LENGTHS] = torch.full((example[0].shape[0],), 2, dtype=torch.int64)
     flat = tuple(feed[name] for name in input_names(metadata))
+    # Under names of our own, which no tensor of torch.onnx's can have, until it is done.
+    inputs = {f"{_OURS}/in/{name}": name for name in input_names(metadata)}
+    outputs = {f"{_OURS}/out/{name}": name for name in output_names(metadata)}
     with warnings.catch_warnings(), _quiet_logging():
         warnings.simplefilter("ignore")
         try:
@@ -43,17 +49,21 @@ def trace(
                 opset_version=OPSET,
                 optimize=True,
                 verbose=False,
-                input_names=input_names(metadata),
-                output_names=output_names(metadata),
+                input_names=list(inputs),
+                output_names=list(outputs),
                 dynamic_shapes=(_dynamic_shapes(metadata),),
                 custom_translation_table=cast(Any, translation_table()),
             )
-        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        except Exception as error:
             raise ExportError(_short_reason(error)) from error
     assert program is not None
     raw = folder / "traced.onnx"
     program.save(raw, external_data=True)
-    return onnx.load(raw, load_external_data=False)
+    model = onnx.load(raw, load_external_data=False)
+    ports = inputs | outputs
+    inner = {name: f"{_OURS}/{name}" for name in ports.values()}
+    rename(model.graph, inner | ports)
+    return model
 
 
 def _dynamic_shapes(metadata: Metadata) -> tuple[dict[int, Any], ...]:
@@ -75,9 +85,9 @@ def _short_reason(error: BaseException) -> str:
     """The innermost cause in one line: torch.onnx wraps it in pages."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0][:300] if lines else type(error).__name__
-    return f"torch cannot trace this model ({type(error).__name__}: {reason})"
+    if isinstance(error, ExportError):
+        return str(error)
+    return f"torch cannot trace this model ({first_line(error)})"
 
 
 @contextmanager
