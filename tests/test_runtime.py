@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -9,16 +10,42 @@ import warnings
 import needs
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import safetensors.numpy
+import torch
 from models import build
+from torch import Tensor, nn
 
 from qrnn_deploy.errors import InputError, KernelLibraryError, ModelError
 from qrnn_deploy.exporter import export
 from qrnn_deploy.metadata import KEY, Metadata
+from qrnn_deploy.nn import QRNN, QRNNLayer
 from qrnn_deploy.runtime import KernelFallbackWarning, Session, StreamingSession
 from qrnn_deploy.runtime.library import ENVIRONMENT
 
 CHUNKINGS = ([70], [1] * 70, [2] * 35, [7] * 10, [64, 6], [0, 30, 0, 40])
+
+
+class TwoRates(nn.Module):
+    """Two inputs, each with a time axis of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = QRNNLayer(5, 6, batch_first=True)
+        self.second = QRNNLayer(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, c: Tensor) -> dict[str, Tensor]:
+        return {"y": self.first(x)[0], "z": self.second(c)[0]}
+
+
+@pytest.fixture(scope="module")
+def two_rates(tmp_path_factory):
+    path = tmp_path_factory.mktemp("two") / "m.onnx"
+    torch.manual_seed(0)
+    example = (torch.randn(2, 7, 5), torch.randn(2, 4, 3))
+    export(TwoRates().eval(), path, example, golden=False)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +64,13 @@ def files(tmp_path_factory):
         path = folder / f"{name}.onnx"
         export(build("zoneout" if name == "zoneout" else "fo"), path, golden=False, **extra)
         paths[name] = path
+    other, same = build("fo"), QRNN(5, 6, 2, window=2, activation="relu", batch_first=True).eval()
+    same.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    for name, module in (("other weights", other), ("other activation", same)):
+        paths[name] = folder / f"{name}.onnx"
+        export(module, paths[name], golden=False)
     return paths
 
 
@@ -216,13 +250,89 @@ def test_foreign_and_damaged_states_are_refused(files):
     for damaged in (b"", b"hello", good[:20], good[:-3], b"\xff" * 64, listed):
         with pytest.raises(InputError, match="damaged"):
             stream.load_state(damaged)
-    for other in ("packed", "zoneout"):
-        foreign = StreamingSession(Session(files[other], kernel="off"), 2).save_state()
-        if other == "packed" or foreign != good:
-            with pytest.raises(InputError, match="belongs to another model"):
-                stream.load_state(foreign)
     with pytest.raises(InputError, match="as many rows"):
         stream.load_state(stream.save_state(rows=0))
+
+
+@pytest.mark.parametrize("other", ["packed", "zoneout", "other weights", "other activation"])
+def test_state_of_another_model_is_refused(files, other):
+    stream = StreamingSession(Session(files["separate"], kernel="off"), 2)
+    foreign = StreamingSession(Session(files[other], kernel="off"), 2)
+    with pytest.raises(InputError, match="belongs to another model"):
+        stream.load_state(foreign.save_state())
+
+
+def rewritten(state, change):
+    """A saved state whose header went through ``change``."""
+    size = int.from_bytes(state[:8], "little")
+    header = json.loads(state[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + state[8 + size :]
+
+
+def test_made_up_state_headers(files):
+    stream = StreamingSession(Session(files["separate"], kernel="off"), 2)
+    good = stream.save_state()
+    stream.load_state(rewritten(good, lambda header: None))
+    deep = b"[" * 100_000
+    extra = {"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}
+    names = "state_00_c"
+    for data, message in (
+        (rewritten(good, lambda h: h[names].update(dtype="F8_E4M3")), "damaged.*not float32"),
+        (rewritten(good, lambda h: h[names].update(dtype="BF16")), "damaged.*not float32"),
+        (rewritten(good, lambda h: h[names].update(dtype=["F32"])), "damaged.*not float32"),
+        (rewritten(good, lambda h: h.update(more=extra)), "damaged.*names 5 tensors"),
+        (rewritten(good, lambda h: h.update({names: 3})), "damaged.*not float32"),
+        (rewritten(good, lambda h: h.pop(names)), "damaged.*names 3 tensors"),
+        (rewritten(good, lambda h: h[names].update(shape=[2, 2**62])), "as many rows"),
+        (rewritten(good, lambda h: h[names].update(data_offsets=[0, 2**63])), "damaged"),
+        (rewritten(good, lambda h: h[names].update(data_offsets="x")), "damaged"),
+        (rewritten(good, lambda h: h.update(__metadata__=[1])), "another model"),
+        (len(deep).to_bytes(8, "little") + deep, "damaged.*RecursionError"),
+        (safetensors.numpy.save({"a": np.zeros(1)}), "another model"),
+        ("text", "is a str, expected bytes"),
+        (None, "is a NoneType, expected bytes"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            stream.load_state(data)
+        assert "\n" not in str(caught.value)
+    assert stream.save_state() == good
+
+
+def test_fingerprint_is_compared_before_tensors_are_read(files, monkeypatch):
+    stream = StreamingSession(Session(files["separate"], kernel="off"), 2)
+    foreign = StreamingSession(Session(files["packed"], kernel="off"), 2).save_state()
+
+    def load(data):
+        raise AssertionError("tensors of a foreign state were read")
+
+    monkeypatch.setattr(safetensors.numpy, "load", load)
+    with pytest.raises(InputError, match="belongs to another model"):
+        stream.load_state(foreign)
+
+
+def test_rows_and_batch_size_are_whole_numbers(files):
+    session = Session(files["separate"], kernel="off")
+    stream = StreamingSession(session, 3)
+    good = stream.save_state(rows=1)
+    for rows in (1.5, "1", ["1"], [0.5], np.array(1.5), [[0], [1]], True, [True], object()):
+        for call in (stream.reset, stream.save_state, lambda rows: stream.load_state(good, rows)):
+            with pytest.raises(InputError, match=r"rows is .*expected a row number or a list"):
+                call(rows)
+    for rows in (-1, 3, [0, 3], np.array(3), 2**64 - 1):
+        with pytest.raises(InputError, match="is outside the batch"):
+            stream.reset(rows)
+    for rows in (1, np.int32(1), np.array(1), [1], (1,), np.array([1]), range(1, 2)):
+        stream.load_state(good, rows)
+        assert stream.save_state(rows) == good
+    assert stream.save_state([]) == stream.save_state(range(0))
+    for batch_size in (1.5, True, "2", None, -1, np.array([2])):
+        with pytest.raises(InputError, match=r"batch_size is .*expected a whole number"):
+            StreamingSession(session, batch_size)
+    with pytest.raises(InputError, match="no memory for states"):
+        StreamingSession(session, 2**62)
+    assert StreamingSession(session, np.int64(2)).step(X).shape == (2, 70, 6)
 
 
 def test_damaged_and_foreign_files(files, tmp_path):
@@ -288,6 +398,131 @@ def test_metadata_of_one_file_round_trips(files):
     meta = Session(files["packed"], kernel="off").metadata
     assert Metadata.from_properties({KEY: meta.to_json()}, "x") == meta
     assert meta.packed_size == sum(state.size for state in meta.states) == 6 + 5 + 6 + 6
+
+
+def test_byte_order_of_another_machine(files, kernel):
+    """ONNX Runtime reads the bytes as they are, so they are turned before."""
+    for name in ("separate", "ragged"):
+        session = Session(files[name], kernel=kernel)
+        x = sequence(2, 6)
+        expected = session.run(x)
+        turned = session.run(x.astype(">f4"))["y"]
+        np.testing.assert_array_equal(turned, expected["y"])
+        for order in ((">f4", "<f4"), ("<f4", ">f4")):
+            stream = StreamingSession(session, 2)
+            parts = [stream.step(x[:, 3 * i :][:, :3].astype(t)) for i, t in enumerate(order)]
+            np.testing.assert_allclose(np.concatenate(parts, 1), expected["y"], rtol=0, atol=1e-6)
+        state = {"state_00_c_in": np.full((2, 6), 0.5, np.float32)}
+        big = {key: value.astype(">f4") for key, value in state.items()}
+        np.testing.assert_array_equal(
+            session.run({"x": x} | big)["y"], session.run({"x": x} | state)["y"]
+        )
+    lengths = np.array([6, 2])
+    np.testing.assert_array_equal(
+        session.run({"x": x, "lengths": lengths.astype(">i4")})["y"],
+        session.run({"x": x, "lengths": lengths})["y"],
+    )
+
+
+def test_what_is_no_array_is_named(files):
+    session = Session(files["separate"], kernel="off")
+    for feed in ([[1.0], [2.0, 3.0]], torch.zeros(2, 3, 5, requires_grad=True)):
+        for call in (session.run, StreamingSession(session, 2).step):
+            with pytest.raises(InputError, match="'x' is no array"):
+                call(feed)
+            with pytest.raises(InputError, match="'x' is no array"):
+                call({"x": feed})
+
+
+def test_two_time_axes(two_rates, kernel):
+    """Chunks of each input have sizes of their own, in any order of the names."""
+    session = Session(two_rates, kernel=kernel)
+    x, c = sequence(2, 9), sequence(2, 6, seed=1)[..., :3]
+    whole = session.run({"x": x, "c": c})
+    stream = StreamingSession(session, 2)
+    parts = [
+        stream.step({"x": x[:, :3], "c": c[:, :2]}),
+        stream.step({"c": c[:, 2:4], "x": x[:, 3:6]}),
+        stream.step({"x": x[:, 6:], "c": c[:, 4:]}),
+    ]
+    assert len(stream._plans) == 1
+    for name in ("y", "z"):
+        joined = np.concatenate([part[name] for part in parts], 1)
+        np.testing.assert_allclose(joined, whole[name], rtol=0, atol=1e-6)
+
+
+def test_zero_steps_of_two_time_axes(two_rates, kernel):
+    session = Session(two_rates, kernel=kernel)
+    stream = StreamingSession(session, 2)
+    x, c = sequence(2, 3), sequence(2, 2)[..., :3]
+    for call in (session.run, stream.step):
+        result = call({"c": c[:, :0], "x": x[:, :0]})
+        assert result["y"].shape == (2, 0, 6) and result["z"].shape == (2, 0, 4)
+        with pytest.raises(InputError, match=r"'c' has 0 time steps and 'x' has 3"):
+            call({"x": x, "c": c[:, :0]})
+        with pytest.raises(InputError, match=r"'x' has 0 time steps and 'c' has 2"):
+            call({"x": x[:, :0], "c": c})
+
+
+def test_zero_steps_return_a_state_of_their_own(files):
+    session = Session(files["separate"], kernel="off")
+    given = np.ones((2, 6), np.float32)
+    result = session.run({"x": sequence(2, 0), "state_00_c_in": given})["state_00_c_out"]
+    np.testing.assert_array_equal(result, given)
+    assert not np.shares_memory(result, given)
+
+
+def test_lengths_among_the_named_arrays(files):
+    session = Session(files["ragged"], kernel="off")
+    x = sequence(2, 5)
+    beside = StreamingSession(session, 2).step({"x": x}, lengths=[5, 2])
+    stream = StreamingSession(session, 2)
+    np.testing.assert_array_equal(stream.step({"lengths": [5, 2], "x": x}), beside)
+    with pytest.raises(InputError, match="lengths is given twice"):
+        stream.step({"x": x, "lengths": [5, 2]}, lengths=[5, 2])
+    with pytest.raises(InputError, match=r"spans 2\.\.6"):
+        stream.step({"x": x, "lengths": [6, 2]})
+    with pytest.raises(InputError, match="unknown input 'lengths'"):
+        StreamingSession(files["separate"], 2, kernel="off").step({"x": x, "lengths": [5, 2]})
+
+
+def test_busiest_chunk_size_keeps_its_plan(files):
+    stream = StreamingSession(Session(files["separate"], kernel="off"), 1)
+    x = sequence(1, 40)
+    stream.step(x[:, :1])
+    plan = stream._plans[1, 1, 5]
+    for size in range(2, 40):
+        stream.step(x[:, :size])
+        stream.step(x[:, :1])
+    assert stream._plans[1, 1, 5] is plan
+
+
+def test_options_serve_several_sessions(files):
+    needs.kernel_library()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    first = Session(files["separate"], kernel="require", session_options=options, threads=2)
+    second = Session(files["packed"], kernel="require", session_options=options)
+    assert set(first.implementation.values()) == set(second.implementation.values()) == {"kernel"}
+    assert options.intra_op_num_threads == 1
+    np.testing.assert_array_equal(first.run(X)["y"], second.run(X)["y"])
+    with pytest.raises(InputError, match=r"already has .* registered, expected no kernel library"):
+        Session(files["separate"], kernel="off", session_options=options)
+
+
+def test_options_with_the_library_already_in_them(files):
+    library = needs.kernel_library()
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(getattr(library, "path", library)))
+    with pytest.raises(ModelError, match="registered already: leave that to Session"):
+        Session(files["separate"], session_options=options)
+
+
+def test_threads_is_a_whole_number(files):
+    for threads in (1.5, -1, True, "2", 2**40):
+        with pytest.raises(InputError, match=r"threads=.*expected a whole number"):
+            Session(files["separate"], kernel="off", threads=threads)
+    assert Session(files["separate"], kernel="off", threads=0).run(X)["y"].shape == (2, 70, 6)
 
 
 def test_running_imports_neither_torch_nor_onnx(files):

@@ -68,24 +68,13 @@ class Session:
             KernelLibraryError: the library is absent (``require``), broken, or too old.
         """
         self.path = Path(path)
-        _check_file(self.path)
-        if kernel not in ("auto", "require", "off"):
-            raise InputError(f"kernel={kernel!r}: expected 'auto', 'require' or 'off'")
-        if threads is not None and (type(threads) is not int or not 0 <= threads < 2**31):
-            raise InputError(f"threads={threads!r}: expected a whole number, 0 or more, or None")
-        library = None if kernel == "off" else _kernel_library(kernel)
-        created: list[str] = []
-        with _creating, prepared(session_options, threads, library) as options:
-            if library is not None:
-                library.drain_created()
-            try:
-                self.onnxruntime_session = onnxruntime.InferenceSession(
-                    str(self.path), options, providers=providers or ["CPUExecutionProvider"]
-                )
-            except Exception as error:  # ONNX Runtime's errors share no base class of their own
-                raise _explain(self.path, library, error) from error
-            if library is not None:
-                created = library.drain_created()
+        self.onnxruntime_session, library, created = open_session(
+            self.path,
+            kernel=kernel,
+            threads=threads,
+            providers=providers,
+            session_options=session_options,
+        )
         properties = self.onnxruntime_session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_properties(properties, str(self.path))
         if library is not None:
@@ -122,6 +111,49 @@ class Session:
         except Exception as error:
             raise run_error(error) from error
         return dict(zip(self._output_names, values, strict=True))
+
+
+def open_session(
+    path: Path,
+    *,
+    kernel: KernelChoice,
+    threads: int | None = None,
+    providers: Sequence[Any] | None = None,
+    session_options: onnxruntime.SessionOptions | None = None,
+) -> tuple[onnxruntime.InferenceSession, KernelLibrary | None, list[str]]:
+    """Load any graph, also one whose ports are not those of its metadata (a cut of a model).
+
+    Args:
+        path: an ONNX file.
+        kernel: this and the others as for :class:`Session`.
+        threads: see there.
+        providers: see there.
+        session_options: see there.
+
+    Returns:
+        The session, the kernel library if it is used, and the names of the nodes that it runs.
+
+    Raises:
+        InputError: as for :class:`Session`.
+        ModelError: the file is missing, damaged, or not for this runtime.
+        KernelLibraryError: as for :class:`Session`.
+    """
+    _check_file(path)
+    if kernel not in ("auto", "require", "off"):
+        raise InputError(f"kernel={kernel!r}: expected 'auto', 'require' or 'off'")
+    if threads is not None and (type(threads) is not int or not 0 <= threads < 2**31):
+        raise InputError(f"threads={threads!r}: expected a whole number, 0 or more, or None")
+    library = None if kernel == "off" else _kernel_library(kernel)
+    with _creating, prepared(session_options, threads, library) as options:
+        if library is not None:
+            library.drain_created()
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=providers or ["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no base class of their own
+            raise _explain(path, library, error) from error
+        return session, library, [] if library is None else library.drain_created()
 
 
 def run_error(error: Exception) -> InputError:
