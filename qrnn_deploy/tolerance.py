@@ -8,20 +8,41 @@ last place of the largest value, times what orders of summation differ by.
 
 from __future__ import annotations
 
+import math
+
 FACTOR = 4.0
 """An artifact may err this many times as much as PyTorch in the same type."""
+
+VOID = 0.1
+"""A tolerance above this share of the largest value proves nothing, and does not pass."""
 
 _EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 2.0**-52}
 _FLOOR_ULPS = {"float32": 16.0, "float16": 4.0, "bfloat16": 4.0, "float64": 16.0}
 """The order of a sum of n terms moves it by about sqrt(n) ulp: 16 covers n = 256. The narrow types
 are summed in float32, so that only a few roundings of whole tensors remain."""
 
+_LEAST_PEAK = 0.01
+"""Gates and states are of order 1 and round as such, so a small output errs more than its own ulp;
+PyTorch's own error covers most of that, and this the rest."""
+
 
 def floor(peak: float, dtype: str) -> float:
     """The least tolerance for an output whose largest magnitude is ``peak``."""
-    return _FLOOR_ULPS[dtype] * _EPSILON[dtype] * max(1.0, peak)
+    return _FLOOR_ULPS[dtype] * _EPSILON[dtype] * max(_LEAST_PEAK, peak)
 
 
 def allowed_error(torch_error: float, peak: float, dtype: str) -> float:
-    """max(4 x |torch in dtype - float64|, floor): the absolute error that passes."""
-    return max(FACTOR * torch_error, floor(peak, dtype))
+    """max(4 x |torch in dtype - float64|, floor), but never above a tenth of the peak.
+
+    Args:
+        torch_error: largest finite error of PyTorch in ``dtype``.
+        peak: largest finite magnitude of the exact output.
+        dtype: float32, float16 or bfloat16.
+    """
+    allowed = max(FACTOR * torch_error, floor(peak, dtype))
+    return min(allowed, VOID * peak) if peak > 0 else allowed
+
+
+def proves_something(allowed: float, peak: float) -> bool:
+    """Whether a tolerance is finite, not negative and small beside the values it judges."""
+    return math.isfinite(allowed) and 0 <= allowed and (allowed <= VOID * peak or peak == 0)

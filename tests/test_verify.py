@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import shutil
@@ -18,13 +19,16 @@ import pytest
 import torch
 from models import FrontedModel, build
 from onnx import ModelProto, NodeProto, helper, numpy_helper
+from torch import nn
 
 from qrnn_deploy.checkpoints import save_checkpoint
 from qrnn_deploy.cli import main
-from qrnn_deploy.errors import InputError, ModelError
+from qrnn_deploy.errors import ExportError, InputError, ModelError
 from qrnn_deploy.exporter import export, export_checkpoint
+from qrnn_deploy.exporter.golden import ragged_lengths
 from qrnn_deploy.exporter.graph import pool_nodes
 from qrnn_deploy.metadata import FORMAT
+from qrnn_deploy.nn import QRNN, QRNNLanguageModel
 from qrnn_deploy.verifier import verify
 from qrnn_deploy.verifier.report import Comparison, VerifyReport, compare
 
@@ -72,8 +76,9 @@ def test_right_models_pass(name, options, tmp_path):
     export(module, tmp_path / "m.onnx", **options)
     report = verify(tmp_path / "m.onnx", module=module, per_layer=True)
     assert report.passed, report.to_json()
-    assert len(report.layers) == len(report.comparisons and report.layers) > 0
-    assert {c.artifact for c in report.comparisons} >= {"function"}
+    assert [layer.index for layer in report.layers] == list(range(len(report.layers))) != []
+    assert all(layer.alone and layer.in_model for layer in report.layers)
+    assert "function" in {c.artifact for c in report.comparisons}
     assert verify(tmp_path / "m.onnx").passed
 
 
@@ -218,7 +223,7 @@ def test_another_checkpoint_fails(pair, tmp_path):
     save_checkpoint(other, tmp_path / "other.safetensors")
     report = verify(model, checkpoint=tmp_path / "other.safetensors")
     assert not report.passed and report.first_departure == "layers.1"
-    assert any("sha256 differs" in note for note in report.notes)
+    assert any("sha256 differs" in note for note in report.problems)
     save_checkpoint(build("ifo"), tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="that the PyTorch model lacks"):
         verify(model, checkpoint=tmp_path / "other.safetensors")
@@ -235,18 +240,54 @@ def test_golden_vectors_need_no_torch(pair):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def loosened(value):
+    """The tolerance of y in the first set becomes ``value``."""
+    return edited(lambda raw: raw["sets"][0]["tolerance"].update(y=value))
+
+
+def edited(change):
+    """A damage that changes golden.json and leaves it well-formed."""
+
+    def damage(folder):
+        raw = json.loads((folder / "golden.json").read_text())
+        change(raw)
+        (folder / "golden.json").write_text(json.dumps(raw))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda g: shutil.rmtree(g), "has no golden vectors"),
         (lambda g: (g / "golden.json").write_text("{"), "golden.json is damaged"),
         (lambda g: (g / "test_data_set_0" / "output_0.pb").write_bytes(b"\xff"), "is damaged"),
-        (lambda g: shutil.rmtree(g / "test_data_set_1"), "holds no input vectors"),
+        (lambda g: shutil.rmtree(g / "test_data_set_1"), "holds other sets than golden.json lists"),
         (
-            lambda g: (g / "golden.json").write_text(
-                (g / "golden.json").read_text().replace('"fingerprint": "', '"fingerprint": "0')
-            ),
+            edited(lambda raw: raw.update(fingerprint="0")),
             "belongs to a model with other weights",
+        ),
+        (edited(lambda raw: raw.update(sets=[])), "holds other sets"),
+        (
+            edited(lambda raw: raw["sets"][0].update(tolerance={})),
+            "the tolerance of 'y' .* is None",
+        ),
+        (
+            edited(lambda raw: raw["sets"][0]["tolerance"].update(y=1e300)),
+            "is 1e.300, expected one",
+        ),
+        (loosened(float("inf")), "is inf, expected one"),
+        (
+            edited(lambda raw: raw["sets"][0]["tolerance"].update(y="text")),
+            "golden.json is damaged",
+        ),
+        (lambda g: (g / "golden.json").write_text("[" * 100_000), "golden.json is damaged"),
+        (lambda g: (g / "test_data_set_0" / "output_4.pb").unlink(), "output_4.pb is missing"),
+        (
+            lambda g: shutil.copy(
+                g / "test_data_set_0" / "output_0.pb", g / "test_data_set_0" / "output_4.pb"
+            ),
+            "holds the outputs .* expected",
         ),
     ],
 )
@@ -279,6 +320,123 @@ def test_comparison_of_odd_values():
     assert not compare("a", "c", "o", one, np.ones(4), 1e30).passed
     assert not VerifyReport("m", "r").passed  # nothing compared is no pass
     assert not Comparison("a", "c", "o", float("nan"), 0.0, 1.0).passed
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_row_of_an_embedding_is_compared(tied, tmp_path):
+    """A row whose token no sample holds is wrong: running cannot show it, the values do."""
+    torch.manual_seed(0)
+    module = QRNNLanguageModel(5000, 8, [8], tied=tied).eval()
+    export(module, tmp_path / "m.onnx")
+    assert verify(tmp_path / "m.onnx", module=module).passed
+    model = onnx.load(tmp_path / "m.onnx")
+    table = next(t for t in model.graph.initializer if t.name == "embedding.weight")
+    rows = numpy_helper.to_array(table).copy()
+    rows[4321] = 9.0
+    table.CopyFrom(numpy_helper.from_array(rows, table.name))
+    onnx.save(model, tmp_path / "m.onnx")
+    report = verify(tmp_path / "m.onnx", module=module)
+    assert not report.passed and "'embedding.weight'" in report.problems[0]
+    report = verify(tmp_path / "m.onnx")
+    assert not report.passed and "digests differ" in report.problems[0]
+
+
+class Scaled(nn.Module):
+    """A stack whose output is scaled, to be far below or above the floor of a tolerance."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.stack, self.root = QRNN(5, 6, 1, batch_first=True), scale**0.5
+
+    def forward(self, x):
+        return self.stack(x)[0] * self.root * self.root
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e-6), ("float16", 1e-3)])
+def test_small_outputs_are_compared_too(dtype, scale, tmp_path):
+    torch.manual_seed(0)
+    module, args = Scaled(scale).eval(), (torch.randn(2, 7, 5),)
+    export(module, tmp_path / "m.onnx", args, dtype=dtype)
+    half = copy.deepcopy(module).to(getattr(torch, dtype))
+    assert verify(tmp_path / "m.onnx", module=half, args=args).passed
+    model = onnx.load(tmp_path / "m.onnx")
+    edit_weight(model, 0, lambda w: w.__imul__(-1))
+    onnx.save(model, tmp_path / "m.onnx")
+    report = verify(tmp_path / "m.onnx", module=half, args=args)
+    assert {c.passed for c in report.comparisons if c.output == "y"} == {False}
+
+
+def test_overflow_passes_only_where_pytorch_overflows(tmp_path):
+    torch.manual_seed(0)
+    module, args = Scaled(600.0**2).eval(), (torch.randn(2, 7, 5),)
+    export(module, tmp_path / "m.onnx", args, dtype="float16")
+    half = copy.deepcopy(module).half()
+    report = verify(tmp_path / "m.onnx", module=half, args=args)
+    assert report.passed, report.to_json()
+    model = onnx.load(tmp_path / "m.onnx")
+    edit_weight(model, 0, lambda w: w.__imul__(0))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert not verify(tmp_path / "m.onnx", module=half, args=args).passed
+    assert not verify(tmp_path / "m.onnx").passed
+
+
+def test_partly_replaced_files_run_as_production_runs_them(tmp_path):
+    """One node renamed with its function: ORT mixes kernel and function, and so does verify."""
+    needs.kernel_library()
+    module = build("zoneout")
+    export(module, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    first, second = pool_nodes(model.graph)
+    copied = onnx.FunctionProto()
+    copied.CopyFrom(model.functions[0])
+    copied.name = first.op_type = "Elsewhere"
+    model.functions.append(copied)
+    for attribute in second.attribute:
+        if attribute.name == "zoneout_scale":
+            attribute.f = 0.9
+    onnx.save(model, tmp_path / "m.onnx")
+    report = verify(tmp_path / "m.onnx", module=module)
+    assert "mixed" in {c.artifact for c in report.comparisons}
+    assert not report.passed and "only 1 of 2" in report.missing["kernel"]
+
+
+def test_one_valued_examples_are_refused(tmp_path):
+    """With them neither chunks nor the checks could be told apart."""
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.stack = nn.Embedding(9, 5), QRNN(5, 6, batch_first=True)
+
+        def forward(self, ids):
+            return self.stack(self.embedding(ids))[0]
+
+    with pytest.raises(ExportError, match="'ids' holds one value only"):
+        export(Words(), tmp_path / "m.onnx", (torch.zeros(2, 7, dtype=torch.int64),))
+
+
+def test_deeper_model_is_refused(pair):
+    with pytest.raises(ModelError, match=r"the PyTorch model runs \['layers.0'\]"):
+        verify(pair[1], module=QRNN(5, 6, 1, window=2))
+
+
+def test_ragged_grid_has_rows_of_every_kind():
+    seen = {
+        ("full" if n == time else "none" if n == 0 else "part")
+        for seed in range(4)
+        for time in (33,)
+        for n in ragged_lengths(3, time, seed)
+    }
+    assert seen == {"full", "none", "part"}
+    assert ragged_lengths(1, 33, 5) == [33]
+
+
+def test_report_is_strict_json():
+    report = VerifyReport("m", "r", [compare("a", "c", "o", np.ones(2), np.ones(3), 1.0)])
+    assert json.loads(report.to_json(), parse_constant=pytest.fail)["would_pass"] is None
+    assert "would pass" not in str(report._verdict())
+    small = VerifyReport("m", "r", [Comparison("a", "c", "o", 1.449e-6, 0.0, 1e-9)])
+    assert "--atol 1.5e-06 would pass" in str(small._verdict())
 
 
 VERSIONED = sorted((Path(__file__).parent / "data").glob("v*/*.onnx"))

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     help="Storage type of weights and activations. Default: the checkpoint's. The recurrence is "
     "always float32. ONNX Runtime's CPU provider cannot run a whole bfloat16 model.",
 )
-@click.option("--inline", is_flag=True, help="Write standard ONNX only, without functions.")
+@click.option(
+    "--inline",
+    is_flag=True,
+    help="Write standard ONNX only, without functions, for runtimes that know none (OpenVINO: also "
+    "set its INFERENCE_PRECISION_HINT to f32, see docs/portability.md).",
+)
 @click.option(
     "--external-data/--single-file",
     "external_data",

@@ -4,7 +4,7 @@ Stored beside the model in the layout of ONNX's own test data, so that a machine
 torch nor the checkpoint can prove that its runtime gives the right answer::
 
     model.golden/test_data_set_0/input_0.pb ... output_0.pb ...
-    model.golden/golden.json          tolerance per output, and which model they belong to
+    model.golden/golden.json          tolerance per output, and the digests of the weights
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
+from ..errors import ExportError
+from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata, PortInfo
 from ..tolerance import allowed_error
+from ..weights import file_digest
 from .border import Border
 
 
@@ -61,11 +63,15 @@ def make_inputs(
     random_state: bool,
     lengths: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """Inputs of another size made from the example: rows and steps drawn from it, states random.
+    """Inputs of another size, drawn around the example; states random or zero.
 
-    Floating inputs get noise of the example's own spread, so that no two rows are alike; integer
-    inputs stay within the values of the example, which are known to be valid. ``lengths`` None
-    draws random ones for a ragged graph.
+    Floating inputs are rows and steps of the example with noise of its own spread, so that no two
+    are alike. Integer inputs are drawn from the model's vocabulary, or from the values of the
+    example, which are known to be valid. ``lengths`` None gives a ragged graph rows of every kind.
+
+    Raises:
+        ExportError: an integer sequence whose example holds one value only: nothing that varies
+            along time could be told apart with it.
     """
     generator = torch.Generator().manual_seed(seed)
     feed: dict[str, Tensor] = {}
@@ -79,10 +85,12 @@ def make_inputs(
             spread = sample.double().std().clamp(min=0.1)
             noise = torch.randn(value.shape, generator=generator, dtype=torch.float64) * spread
             value = (value.double() + noise).to(sample.dtype)
+        else:
+            value = _whole_numbers(metadata, port, sample, value, time, generator)
         feed[port.name] = value
     if metadata.ragged:
-        drawn = torch.randint(0, time + 1, (batch,), generator=generator)
-        feed[LENGTHS] = drawn if lengths is None else torch.tensor(lengths, dtype=torch.int64)
+        chosen = ragged_lengths(batch, time, seed) if lengths is None else lengths
+        feed[LENGTHS] = torch.tensor(list(chosen), dtype=torch.int64)
     scale = 0.5 if random_state else 0.0
     states = [
         scale * torch.randn(batch, *entry.shape, generator=generator) for entry in metadata.states
@@ -93,6 +101,35 @@ def make_inputs(
         for entry, state in zip(metadata.states, states, strict=True):
             feed[entry.input] = state.to(getattr(torch, entry.dtype))
     return feed
+
+
+def ragged_lengths(batch: int, time: int, seed: int) -> list[int]:
+    """Lengths of every kind: all, some, none and one of ``time`` steps, in turn."""
+    kinds = [time, time - time // 3, 0, min(1, time)]
+    return [kinds[(row + (seed if batch > 1 else 0)) % len(kinds)] for row in range(batch)]
+
+
+def _whole_numbers(
+    metadata: Metadata,
+    port: PortInfo,
+    sample: Tensor,
+    value: Tensor,
+    time: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Values for an integer or boolean input."""
+    config = metadata.config or {}
+    if config.get("architecture") == "QRNNLanguageModel":
+        return torch.randint(config["vocab_size"], value.shape, generator=generator)
+    if port.time_axis is not None:
+        if sample.numel() > 1 and bool((sample == sample.flatten()[0]).all()):
+            raise ExportError(
+                f"example input {port.name!r} holds one value only: expected at least two "
+                "different valid values, since the checks draw their inputs from it"
+            )
+        chosen = torch.randint(sample.numel(), value.shape, generator=generator)
+        return sample.flatten()[chosen]
+    return value.clamp(max=time) if metadata.own_lengths else value
 
 
 def golden_cases(metadata: Metadata, example: Sequence[Tensor]) -> list[Case]:
@@ -128,15 +165,36 @@ def in_double(border: Border) -> Border:
     return copy.deepcopy(border).double()
 
 
+def finite_error(same: Tensor, exact: Tensor) -> tuple[float, float]:
+    """(largest error, largest magnitude) over the elements that are finite on both sides."""
+    a, b = same.double(), exact.double()
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    if not bool(finite.any()):
+        return 0.0, 0.0
+    return (a - b)[finite].abs().max().item(), b[finite].abs().max().item()
+
+
 def write_golden(folder: Path, border: Border, example: Sequence[Tensor]) -> None:
-    """Write the standard cases into ``folder``, which is created."""
+    """Write the standard cases into ``folder``, which is created.
+
+    Args:
+        folder: ``model.golden``, to be made beside the finished ``model.onnx``.
+        border: the PyTorch model.
+        example: the example inputs.
+    """
     metadata = border.metadata
     reference = in_double(border)
+    runs = [
+        (case, run_border(reference, case.inputs), run_border(border, case.inputs))
+        for case in golden_cases(metadata, example)
+    ]
+    errors = {
+        name: max(finite_error(same[name], exact[name])[0] for _, exact, same in runs)
+        for name in output_names(metadata)
+    }
     record = []
     folder.mkdir()
-    for number, case in enumerate(golden_cases(metadata, example)):
-        exact = run_border(reference, case.inputs)
-        same = run_border(border, case.inputs)
+    for number, (case, exact, same) in enumerate(runs):
         place = folder / f"test_data_set_{number}"
         place.mkdir()
         for index, name in enumerate(input_names(metadata)):
@@ -145,13 +203,14 @@ def write_golden(folder: Path, border: Border, example: Sequence[Tensor]) -> Non
         for index, name in enumerate(output_names(metadata)):
             value = exact[name].to(same[name].dtype)
             _write_tensor(place / f"output_{index}.pb", name, value)
-            error = (same[name].double() - exact[name].double()).abs()
-            peak = exact[name].abs().max().item() if exact[name].numel() else 0.0
-            tolerance[name] = allowed_error(
-                error.max().item() if error.numel() else 0.0, peak, metadata.dtype
-            )
+            peak = finite_error(same[name], exact[name])[1]
+            tolerance[name] = allowed_error(errors[name], peak, metadata.dtype)
         record.append({"name": case.name, "tolerance": tolerance})
-    text = json.dumps({"fingerprint": metadata.weights_sha256, "sets": record}, indent=1)
+    head = {
+        "fingerprint": metadata.weights_sha256,
+        "file_weights": file_digest(folder.with_suffix(".onnx")),
+    }
+    text = json.dumps({**head, "sets": record}, indent=1, allow_nan=False)
     (folder / "golden.json").write_text(text + "\n")
 
 

@@ -12,6 +12,9 @@ from ..runtime.library import load_library
 def open_artifacts(path: Path) -> tuple[dict[str, Session], dict[str, str]]:
     """Sessions by artifact name, and why the others are missing.
 
+    ``kernel`` runs every pooling node on the kernel, ``function`` none; ``mixed`` is a file of
+    which only some nodes got one, as production would run it.
+
     Raises:
         ModelError: the file cannot be run at all.
         KernelLibraryError: the file needs a newer kernel library than the one installed.
@@ -25,12 +28,11 @@ def open_artifacts(path: Path) -> tuple[dict[str, Session], dict[str, str]]:
         warnings.simplefilter("error")
         kernel = Session(path, kernel="require")
     running = list(kernel.implementation.values())
-    if all(item == "kernel" for item in running):
+    count = running.count("kernel")
+    if not running or not count:
+        missing["kernel"] = "no node of the file got a kernel; a file made with --inline has none"
+        return sessions, missing
+    if count == len(running):
         return {"kernel": kernel, **sessions}, missing
-    count = running.count("function")
-    missing["kernel"] = (
-        "the file was exported with --inline and has no custom nodes"
-        if count == len(running)
-        else f"{count} of {len(running)} pooling nodes did not get a kernel"
-    )
-    return sessions, missing
+    missing["kernel"] = f"only {count} of {len(running)} pooling nodes got a kernel"
+    return {"mixed": kernel, **sessions}, missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from onnx import numpy_helper
 
 from ..errors import ModelError
 from ..runtime import Session
+from ..tolerance import proves_something
+from ..weights import file_digest
 from .report import Comparison, compare
 
 
@@ -25,42 +28,59 @@ def golden_folder(path: Path) -> Path:
 
 def compare_golden(
     path: Path, sessions: Mapping[str, Session], atol: float | None
-) -> list[Comparison]:
-    """Run every stored set through every session.
+) -> tuple[list[Comparison], list[str]]:
+    """Run every stored set through every session; returns the comparisons and other problems.
+
+    The weights are compared by digest too: no run looks at every row of an embedding.
 
     Raises:
-        ModelError: the vectors are absent, damaged, or belong to another model.
+        ModelError: the vectors are absent, incomplete, damaged, or belong to another model.
     """
     folder = golden_folder(path)
+    session = next(iter(sessions.values())).onnxruntime_session
+    wanted_in = [port.name for port in session.get_inputs()]
+    wanted_out = [port.name for port in session.get_outputs()]
     metadata = next(iter(sessions.values())).metadata
     record = _record(path, folder)
-    if record["fingerprint"] != metadata.weights_sha256:
+    if record.fingerprint != metadata.weights_sha256:
         raise ModelError(
             f"{folder} belongs to a model with other weights: export {path.name} again, or verify "
             "with --checkpoint"
         )
     comparisons = []
-    for number, item in enumerate(record["sets"]):
+    for number, (label, tolerance) in enumerate(record.sets):
         place = folder / f"test_data_set_{number}"
-        inputs = _tensors(place, "input")
-        expected = _tensors(place, "output")
-        for artifact, session in sessions.items():
-            got = session.run(inputs)
-            comparisons += [
-                compare(
-                    artifact,
-                    f"golden {item['name']}",
-                    name,
-                    got[name],
-                    value,
-                    item["tolerance"][name] if atol is None else atol,
+        inputs = _tensors(place, "input", wanted_in)
+        expected = _tensors(place, "output", wanted_out)
+        for name, value in expected.items():
+            finite = np.abs(value[np.isfinite(value)].astype(np.float64))
+            if not proves_something(tolerance.get(name, -1.0), float(finite.max(initial=0.0))):
+                raise ModelError(
+                    f"{folder / 'golden.json'}: the tolerance of {name!r} in set {number} is "
+                    f"{tolerance.get(name)}, expected one that is small beside its values: export "
+                    "the model again"
                 )
-                for name, value in expected.items()
-            ]
-    return comparisons
+        for artifact, running in sessions.items():
+            got = running.run(inputs)
+            for name, value in expected.items():
+                allowed = tolerance[name] if atol is None else atol
+                comparisons.append(
+                    compare(artifact, f"golden {label}", name, got[name], value, allowed)
+                )
+    problems = []
+    if record.file_weights != file_digest(path):
+        problems.append(f"the weights in {path} are not those that were exported: digests differ")
+    return comparisons, problems
 
 
-def _record(path: Path, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Record:
+    fingerprint: str
+    file_weights: str
+    sets: list[tuple[str, dict[str, float]]]
+
+
+def _record(path: Path, folder: Path) -> _Record:
     file = folder / "golden.json"
     if not file.is_file():
         raise ModelError(
@@ -68,28 +88,47 @@ def _record(path: Path, folder: Path) -> dict[str, Any]:
             "golden vectors"
         )
     try:
-        record = json.loads(file.read_text())
-        sets = [(str(item["name"]), dict(item["tolerance"])) for item in record["sets"]]
-        if not sets or not isinstance(record["fingerprint"], str):
-            raise ValueError("no sets")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        raw = json.loads(file.read_text())
+        sets = [
+            (str(item["name"]), {str(k): float(v) for k, v in item["tolerance"].items()})
+            for item in raw["sets"]
+        ]
+        record = _Record(str(raw["fingerprint"]), str(raw["file_weights"]), sets)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ModelError(
             f"{file} is damaged ({type(error).__name__}): export the model again"
         ) from error
-    return dict(record)
+    if len(sets) != len(list(folder.glob("test_data_set_*"))) or not sets:
+        raise ModelError(
+            f"{folder} holds other sets than golden.json lists ({len(sets)}): export the model "
+            "again"
+        )
+    return record
 
 
-def _tensors(place: Path, kind: str) -> dict[str, NDArray[Any]]:
+def _tensors(place: Path, kind: str, wanted: list[str]) -> dict[str, NDArray[Any]]:
+    """The tensors of one set by name: exactly the ``wanted`` ones.
+
+    Raises:
+        ModelError: one is absent, damaged or not known to the model.
+    """
     tensors: dict[str, NDArray[Any]] = {}
-    for number in range(len(list(place.glob(f"{kind}_*.pb")))):
+    for number in range(len(wanted)):
         file = place / f"{kind}_{number}.pb"
         try:
             proto = onnx.TensorProto.FromString(file.read_bytes())
+            if proto.external_data:
+                raise ValueError("external data")
             tensors[proto.name] = np.asarray(numpy_helper.to_array(proto))
-        except (OSError, DecodeError, ValueError, TypeError) as error:
+        except FileNotFoundError as error:
+            raise ModelError(f"{file} is missing: export the model again") from error
+        except (OSError, DecodeError, ValueError, TypeError, KeyError) as error:
             raise ModelError(
                 f"{file} is damaged ({type(error).__name__}): export the model again"
             ) from error
-    if not tensors:
-        raise ModelError(f"{place} holds no {kind} vectors: export the model again")
+    if sorted(tensors) != sorted(wanted):
+        raise ModelError(
+            f"{place} holds the {kind}s {sorted(tensors)}, expected {sorted(wanted)}: export the "
+            "model again"
+        )
     return tensors

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +37,8 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within what is allowed. NaN is not."""
-        return self.max_abs <= self.allowed
+        """Whether the error is within what is allowed. NaN and infinity never are."""
+        return math.isfinite(self.allowed) and self.max_abs <= self.allowed
 
 
 def compare(
@@ -46,14 +48,28 @@ def compare(
     got: NDArray[np.generic],
     exact: NDArray[np.generic],
     allowed: float,
+    same: NDArray[np.generic] | None = None,
 ) -> Comparison:
-    """Measure ``got`` against ``exact``. Shapes that differ, and NaN on one side, never pass."""
+    """Measure ``got`` against ``exact``. Shapes that differ, and NaN on one side, never pass.
+
+    Args:
+        artifact: what ran.
+        case: what it ran on.
+        output: which output.
+        got: the artifact's values.
+        exact: those of PyTorch in float64.
+        allowed: the absolute error that passes.
+        same: those of PyTorch in the artifact's type: where it overflows, so may the artifact.
+    """
     if got.shape != exact.shape:
         return Comparison(artifact, case, output, float("inf"), float("inf"), allowed)
     a, b = got.astype(np.float64), exact.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same is not None:
+        s = same.astype(np.float64)
+        equal |= ~np.isfinite(s) & ((a == s) | (np.isnan(a) & np.isnan(s)))
     with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.abs(a - b))
+        error = np.where(equal, 0.0, np.abs(a - b))
     error = np.where(np.isnan(error), np.inf, error)
     large = np.abs(b) > allowed
     relative = np.divide(error, np.abs(b), out=np.zeros_like(error), where=large & np.isfinite(b))
@@ -91,7 +107,8 @@ class VerifyReport:
         reference: what it was compared with.
         comparisons: every output of every artifact in every case.
         layers: filled with ``per_layer``, or after a failure where the checkpoint is there.
-        missing: artifacts that could not be compared, with the reason; they count for nothing.
+        problems: faults that no comparison shows, such as weights that differ; any one fails.
+        missing: artifacts and cases that were not compared, and why; they count for nothing.
         notes: what else a user should know.
     """
 
@@ -99,14 +116,19 @@ class VerifyReport:
     reference: str
     comparisons: list[Comparison] = field(default_factory=list)
     layers: list[LayerFinding] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared and every comparison passed."""
-        every = [*self.comparisons, *(c for layer in self.layers for c in layer.alone)]
-        return bool(self.comparisons) and all(item.passed for item in every)
+        """Whether something was compared, every comparison passed, and nothing else is wrong."""
+        every = bool(self.comparisons) and all(item.passed for item in self._judged)
+        return every and not self.problems
+
+    @property
+    def _judged(self) -> list[Comparison]:
+        return [*self.comparisons, *(item for layer in self.layers for item in layer.alone)]
 
     @property
     def first_departure(self) -> str | None:
@@ -116,19 +138,17 @@ class VerifyReport:
     @property
     def would_pass(self) -> float:
         """The smallest absolute tolerance under which every output passes."""
-        return max((item.max_abs for item in self.comparisons), default=0.0)
+        return max((item.max_abs for item in self._judged), default=0.0)
 
     def to_json(self) -> str:
-        """The whole report as JSON text."""
-        return json.dumps(
-            {
-                **asdict(self),
-                "passed": self.passed,
-                "first_departure": self.first_departure,
-                "would_pass": self.would_pass,
-            },
-            indent=1,
-        )
+        """The whole report as JSON text; a number that is not finite is null."""
+        report = {
+            **asdict(self),
+            "passed": self.passed,
+            "first_departure": self.first_departure,
+            "would_pass": self.would_pass,
+        }
+        return json.dumps(_finite(report), indent=1, allow_nan=False)
 
     def __rich__(self) -> Group:
         """The report as a person reads it."""
@@ -136,6 +156,7 @@ class VerifyReport:
         parts.append(_table("output", self.comparisons))
         if self.layers:
             parts.append(self._layer_table())
+        parts += [Text(f"problem: {problem}", style="red") for problem in self.problems]
         for artifact, reason in self.missing.items():
             parts.append(Text(f"not compared: {artifact} ({reason})", style="yellow"))
         parts += [Text(f"note: {note}") for note in self.notes]
@@ -150,15 +171,16 @@ class VerifyReport:
             )
         if not self.comparisons:
             return Text("FAIL: nothing could be compared", style="red")
-        failed = sum(not item.passed for item in self.comparisons)
-        text = (
-            f"FAIL: {failed} of {len(self.comparisons)} comparisons; "
-            f"--atol {self.would_pass:.2g} would pass"
-        )
+        failed = sum(not item.passed for item in self._judged)
+        text = f"FAIL: {failed} of {len(self._judged)} comparisons"
+        if failed and math.isfinite(self.would_pass):
+            text += f"; --atol {_rounded_up(self.would_pass)} would pass"
+        if self.problems:
+            text += f"; {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''} above"
         if self.first_departure is not None:
             text += f"; the first layer that departs is {self.first_departure}"
-        elif self.layers:
-            text += "; every layer alone is right, so the fault lies outside the QRNN layers"
+        elif self.layers and failed:
+            text += "; every layer alone is right, so the fault lies between or around the layers"
         return Text(text, style="red")
 
     def _layer_table(self) -> Table:
@@ -173,6 +195,20 @@ class VerifyReport:
                 "ok" if layer.passed else "DEPARTS",
             )
         return table
+
+
+def _rounded_up(value: float) -> str:
+    """Two digits, never below the value."""
+    text = f"{value:.1e}"
+    return text if float(text) >= value else f"{value * 1.05:.1e}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _worst(items: Iterable[Comparison]) -> Comparison | None:

@@ -58,8 +58,10 @@ def verify(
         if per_layer:
             raise InputError("per-layer comparison needs the PyTorch model: give --checkpoint")
         note("comparing with the golden vectors")
-        comparisons = compare_golden(path, sessions, atol)
-        return VerifyReport(str(path), f"{golden_folder(path)}", comparisons, missing=missing)
+        comparisons, problems = compare_golden(path, sessions, atol)
+        return VerifyReport(
+            str(path), str(golden_folder(path)), comparisons, problems=problems, missing=missing
+        )
     reference_name = str(checkpoint) if checkpoint is not None else type(module).__name__
     report = VerifyReport(str(path), f"{reference_name} in float64", missing=missing)
     _against_torch(path, report, sessions, checkpoint, module, args, per_layer, atol, note)
@@ -82,8 +84,9 @@ def _against_torch(
     from ..checkpoints import load_checkpoint
     from ..exporter.pipeline import evaluating
     from ..exporter.plan import example_args, weights_digest
+    from ..exporter.ports import turn
     from .per_layer import compare_layers
-    from .reference import Reference, grid
+    from .reference import Reference, compare_grid, grid
 
     metadata = next(iter(sessions.values())).metadata
     if checkpoint is not None:
@@ -91,28 +94,36 @@ def _against_torch(
         module = loaded.module
         recorded: dict[str, Any] = metadata.source or {}
         if recorded.get("sha256") not in (None, loaded.sha256):
-            report.notes.append(
+            report.problems.append(
                 f"the file was exported from another checkpoint ({recorded.get('name')}): "
                 "its sha256 differs"
             )
     assert module is not None
     with evaluating(module):
-        example = example_args(module) if args is None else _batch_first(args, metadata.time_major)
+        example = example_args(module) if args is None else list(args)
         if len(example) != len(metadata.inputs):
             raise ModelError(
                 f"{path} has {len(metadata.inputs)} inputs, the PyTorch model got {len(example)} "
                 "example inputs: expected as many"
             )
+        if args is not None:
+            example = [
+                turn(x, port.time_axis, metadata.time_major)
+                for x, port in zip(example, metadata.inputs, strict=True)
+            ]
         reference = Reference(module, metadata, example)
         if weights_digest(reference.same.module) != metadata.weights_sha256:
-            report.notes.append("the weights of the PyTorch model differ from those exported")
+            report.problems.append("the weights of the PyTorch model differ from those exported")
+        report.problems += reference.table_problems(path)
+        answers = []
         for case in grid(metadata):
-            note(f"comparing {case.label}")
-            report.comparisons += reference.compare(sessions, case, atol)
+            note(f"running PyTorch, {case.label}")
+            try:
+                answers.append(reference.answer(case))
+            except RuntimeError as error:
+                report.missing[case.label] = f"PyTorch fails: {str(error).splitlines()[0]}"
+        note("comparing")
+        report.comparisons += compare_grid(answers, sessions, metadata, atol)
         if per_layer or not report.passed:
             note("comparing layer by layer")
             report.layers = compare_layers(path, reference, list(sessions), atol)
-
-
-def _batch_first(args: Sequence[Tensor], time_major: bool) -> list[Tensor]:
-    return [a.transpose(0, 1) if time_major and a.dim() >= 2 else a for a in args]
