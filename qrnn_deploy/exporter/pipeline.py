@@ -157,7 +157,7 @@ def export(
             names, stale = _write(model, folder, path, external_data)
         if golden:
             note("writing golden vectors")
-            with writing(path):
+            with writing(path), running("on the golden vectors", passing=(OSError,)):
                 write_golden(folder / f"{path.stem}.golden", border, example)
             names.insert(0, f"{path.stem}.golden")
         else:

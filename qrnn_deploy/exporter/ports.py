@@ -41,14 +41,21 @@ def turn(x: Tensor, time_axis: int | None, time_major: bool) -> Tensor:
 
 
 @contextmanager
-def running(what: str, hint: str = "") -> Iterator[None]:
+def running(what: str, hint: str = "", passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Report an error of the user's own forward as one line, "the model fails <what>".
 
+    Args:
+        what: completes the line.
+        hint: follows it.
+        passing: errors of ours that may come out of the block as they are.
+
     Raises:
-        ExportError: anything but an ExportError was raised in the block.
+        ExportError: anything else was raised in the block.
     """
     try:
         yield
+    except passing:
+        raise
     except ExportError:
         raise
     except Exception as error:
