@@ -34,7 +34,8 @@ class Border(nn.Module):
         self.tagged = tagged
         self.records: dict[tuple[int, str], Tensor] | None = None
         """Where set, each run leaves every layer's ``input``, ``lengths``, ``h``, ``c`` and ``x``
-        in it (time-major), by (layer index, name)."""
+        in it (time-major), and the state it starts from, if any, as ``c0`` and ``x0``, by (layer
+        index, name)."""
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Run the module with its state lifted out; see the class."""
@@ -138,6 +139,8 @@ class StateLift(Binding):
         if lengths is None:
             lengths = self.lengths
         self._record(index, input=x, lengths=lengths)
+        if state is not None:
+            self._record(index, c0=state.c, x0=state.x)
         return self._tag(x, index, "input"), state, lengths
 
     def gates(self, layer: QRNNLayer, gates: Tensor) -> Tensor:
