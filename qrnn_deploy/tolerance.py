@@ -45,4 +45,4 @@ def allowed_error(torch_error: float, peak: float, dtype: str) -> float:
 
 def proves_something(allowed: float, peak: float) -> bool:
     """Whether a tolerance is finite, not negative and small beside the values it judges."""
-    return math.isfinite(allowed) and 0 <= allowed and (allowed <= VOID * peak or peak == 0)
+    return math.isfinite(allowed) and allowed >= 0 and (allowed <= VOID * peak or peak == 0)

@@ -22,7 +22,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from ..errors import ExportError
-from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata, PortInfo
+from ..metadata import LENGTHS, PACKED_INPUT, Metadata, PortInfo
 from ..tolerance import allowed_error
 from ..weights import file_digest
 from .border import Border
@@ -34,23 +34,6 @@ class Case:
 
     name: str
     inputs: dict[str, Tensor]
-
-
-def input_names(metadata: Metadata) -> list[str]:
-    """Names of all graph inputs in order."""
-    names = [port.name for port in metadata.inputs]
-    names += [LENGTHS] if metadata.ragged else []
-    if metadata.state_mode == "packed":
-        return [*names, PACKED_INPUT]
-    return [*names, *(state.input for state in metadata.states)]
-
-
-def output_names(metadata: Metadata) -> list[str]:
-    """Names of all graph outputs in order."""
-    names = [port.name for port in metadata.outputs]
-    if metadata.state_mode == "packed":
-        return [*names, PACKED_OUTPUT]
-    return [*names, *(state.output for state in metadata.states)]
 
 
 def make_inputs(
@@ -153,11 +136,11 @@ def run_border(border: Border, inputs: Mapping[str, Tensor]) -> dict[str, Tensor
     double = any(p.dtype == torch.float64 for p in border.parameters())
     flat = [
         value.double() if double and value.is_floating_point() else value
-        for value in (inputs[name] for name in input_names(border.metadata))
+        for value in (inputs[name] for name in border.metadata.input_names())
     ]
     with torch.no_grad():
         result = border(*flat)
-    return dict(zip(output_names(border.metadata), result, strict=True))
+    return dict(zip(border.metadata.output_names(), result, strict=True))
 
 
 def in_double(border: Border) -> Border:
@@ -190,17 +173,17 @@ def write_golden(folder: Path, border: Border, example: Sequence[Tensor]) -> Non
     ]
     errors = {
         name: max(finite_error(same[name], exact[name])[0] for _, exact, same in runs)
-        for name in output_names(metadata)
+        for name in metadata.output_names()
     }
     record = []
     folder.mkdir()
     for number, (case, exact, same) in enumerate(runs):
         place = folder / f"test_data_set_{number}"
         place.mkdir()
-        for index, name in enumerate(input_names(metadata)):
+        for index, name in enumerate(metadata.input_names()):
             _write_tensor(place / f"input_{index}.pb", name, case.inputs[name])
         tolerance = {}
-        for index, name in enumerate(output_names(metadata)):
+        for index, name in enumerate(metadata.output_names()):
             value = exact[name].to(same[name].dtype)
             _write_tensor(place / f"output_{index}.pb", name, value)
             peak = finite_error(same[name], exact[name])[1]

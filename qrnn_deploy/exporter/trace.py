@@ -17,7 +17,7 @@ from ..errors import ExportError
 from ..metadata import LENGTHS, Metadata
 from .border import Border
 from .function_body import OPSET
-from .golden import input_names, make_inputs, output_names
+from .golden import make_inputs
 from .graph import rename
 from .ports import BATCH, first_line
 from .translate import translation_table
@@ -35,10 +35,10 @@ def trace(
         feed[port.name] = sample
     if metadata.ragged:
         feed[LENGTHS] = torch.full((example[0].shape[0],), 2, dtype=torch.int64)
-    flat = tuple(feed[name] for name in input_names(metadata))
+    flat = tuple(feed[name] for name in metadata.input_names())
     # Under names of our own, which no tensor of torch.onnx's can have, until it is done.
-    inputs = {f"{_OURS}/in/{name}": name for name in input_names(metadata)}
-    outputs = {f"{_OURS}/out/{name}": name for name in output_names(metadata)}
+    inputs = {f"{_OURS}/in/{name}": name for name in metadata.input_names()}
+    outputs = {f"{_OURS}/out/{name}": name for name in metadata.output_names()}
     with warnings.catch_warnings(), _quiet_logging():
         warnings.simplefilter("ignore")
         try:
@@ -77,7 +77,7 @@ def _dynamic_shapes(metadata: Metadata) -> tuple[dict[int, Any], ...]:
         {axis: symbol(size) for axis, size in enumerate(port.shape) if isinstance(size, str)}
         for port in metadata.inputs
     ]
-    states = len(input_names(metadata)) - len(shapes)
+    states = len(metadata.input_names()) - len(shapes)
     return (*shapes, *({0: symbol(BATCH)} for _ in range(states)))
 
 

@@ -19,7 +19,8 @@ from ..exporter.golden import finite_error, run_border
 from ..exporter.graph import all_nodes
 from ..metadata import PACKED_INPUT, LayerInfo, Metadata
 from ..nn.layer import LayerState, QRNNLayer
-from ..runtime.library import load_library
+from ..pooling.torch_op import state_dtype
+from ..runtime.session import open_session
 from ..tolerance import allowed_error
 from .reference import GridCase, Reference
 from .report import Comparison, LayerFinding, compare
@@ -115,25 +116,10 @@ class _Probe:
         """Run with the kernel or the function body; ``feed`` may hold more than is needed."""
         session = self._sessions.get(kernel)
         if session is None:
-            session = _open(self.path, kernel)
+            session, *_ = open_session(self.path, kernel="require" if kernel else "off")
             self._sessions[kernel] = session
         values = session.run(self.outputs, {name: feed[name] for name in self.inputs})
         return dict(zip(self.outputs, values, strict=True))
-
-
-def _open(path: Path, kernel: bool) -> onnxruntime.InferenceSession:
-    """A bare session: a cut does not have the ports that a :class:`Session` insists on."""
-    options = onnxruntime.SessionOptions()
-    library = load_library() if kernel else None
-    if library is not None:
-        options.register_custom_ops_library(str(library.path))
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base class of their own
-        raise ModelError(
-            f"the file cannot be cut at its layers ({str(error).splitlines()[0][:200]}): "
-            "export the model again"
-        ) from error
 
 
 def _cut(model: ModelProto, outputs: Sequence[str], entry: str | None, dtype: str) -> ModelProto:
@@ -201,7 +187,7 @@ def _run_layer(
         turned = x.to(layer.weight.dtype)
         if layer.batch_first:
             turned = turned.transpose(0, 1)
-        state = _state_of(reference, info, feed, layer)
+        state = _state_of(reference, info, feed, records, layer)
         with torch.no_grad():
             y, after = layer(turned, state, records.get((info.index, "lengths")))
         named = {
@@ -221,12 +207,17 @@ def _state_of(
     reference: Reference,
     info: LayerInfo,
     feed: Mapping[str, torch.Tensor],
+    records: Mapping[tuple[int, str], torch.Tensor],
     layer: QRNNLayer,
 ) -> LayerState | None:
+    """The state from the graph's inputs, or the one that the model itself passes, or None."""
     meta = reference.metadata
-    if meta.state_mode == "none":
-        return None
     kind = layer.weight.dtype
+    if meta.state_mode == "none":
+        if (info.index, "c0") not in records:
+            return None
+        own, window = records[info.index, "c0"], records.get((info.index, "x0"))
+        return LayerState(own.to(state_dtype(kind)), None if window is None else window.to(kind))
     parts: dict[str, torch.Tensor] = {}
     for entry in meta.states:
         if entry.layer != info.index:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, ModelError
 from ..exporter.border import Border
-from ..exporter.golden import finite_error, in_double, make_inputs, output_names, run_border
+from ..exporter.golden import finite_error, in_double, make_inputs, run_border
 from ..exporter.plan import Discovery
 from ..exporter.ports import first_line, observe
 from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
@@ -95,7 +95,9 @@ class Reference:
 
     def _check_layers(self, module: nn.Module) -> None:
         parts = dict(module.named_modules())
-        discovery = Discovery({id(part): name for name, part in parts.items()})
+        discovery = Discovery(
+            {id(part): name for name, part in parts.items()}, self.metadata.state_mode != "none"
+        )
         meta = self.metadata
         try:
             observe(module, meta.inputs, self.example, meta.time_major, discovery)
@@ -178,7 +180,7 @@ def compare_grid(
 
     PyTorch's own error is taken over all cases: in one small case it can be zero by luck.
     """
-    names = output_names(metadata)
+    names = metadata.output_names()
     worst = {name: max((a.errors[name][0] for a in answers), default=0.0) for name in names}
     found = []
     for answer in answers:
