@@ -93,8 +93,9 @@ def test_a_changed_weight_fails_with_exit_1(exported, tmp_path, model, capsys):
     command = ("verify", exported / "model.onnx", "--checkpoint", tmp_path / "other.safetensors")
     assert run_main(*command) == 1
     out = capsys.readouterr().out
-    assert "FAIL" in out and "layers.1" in out and "would pass" in out
-    assert run_main(*command, "--atol", 10) == 0
+    assert "FAIL" in out and "layers.1" in out and "sha256 differs" in out
+    # No tolerance makes another checkpoint the right one.
+    assert run_main(*command, "--atol", 10) == 1
     capsys.readouterr()
     assert run_main(*command, "--json") == 1
     report = json.loads(capsys.readouterr().out)

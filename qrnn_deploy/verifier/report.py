@@ -173,7 +173,7 @@ class VerifyReport:
             return Text("FAIL: nothing could be compared", style="red")
         failed = sum(not item.passed for item in self._judged)
         text = f"FAIL: {failed} of {len(self._judged)} comparisons"
-        if failed and math.isfinite(self.would_pass):
+        if failed and not self.problems and math.isfinite(self.would_pass):
             text += f"; --atol {_rounded_up(self.would_pass)} would pass"
         if self.problems:
             text += f"; {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''} above"
