@@ -16,7 +16,8 @@ from ..errors import ExportError
 from ..metadata import Metadata
 from ..nn.binding import Binding, bound
 from ..nn.layer import LayerState, QRNNLayer
-from .ports import first_line, named_output_leaves, turn
+from .observed import first_line, named_output_leaves
+from .ports import turn
 
 
 class Border(nn.Module):

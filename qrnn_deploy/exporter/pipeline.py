@@ -21,8 +21,9 @@ from .files import publish, staging, writing
 from .function_body import register_schemas
 from .golden import in_double, write_golden
 from .graph import finish
+from .observed import running
 from .plan import example_args, make_plan
-from .ports import check_input_names, input_time_axes, running, turn
+from .ports import check_input_names, input_time_axes, turn
 from .streamable import check_streamable
 from .trace import trace
 

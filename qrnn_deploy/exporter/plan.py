@@ -26,7 +26,8 @@ from ..nn import QRNN, QRNNLanguageModel
 from ..nn.binding import Binding
 from ..nn.layer import LayerState, QRNNLayer
 from ..pooling.spec import OPSET_VERSION, POOLINGS
-from .ports import check_input_names, dtype_name, input_ports, observe, output_ports, running
+from .observed import observe, output_ports, running
+from .ports import check_input_names, dtype_name, input_ports
 
 _TYPES = ("float32", "float16", "bfloat16")
 _OURS: tuple[type[QRNN] | type[QRNNLayer] | type[QRNNLanguageModel], ...]

@@ -19,7 +19,8 @@ from .border import Border
 from .function_body import OPSET
 from .golden import make_inputs
 from .graph import rename
-from .ports import BATCH, first_line
+from .observed import first_line
+from .ports import BATCH
 from .translate import translation_table
 
 _OURS = "qrnn_deploy"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..errors import InputError, ModelError
 from ..exporter.border import Border
 from ..exporter.golden import finite_error, in_double, make_inputs, run_border
+from ..exporter.observed import first_line, observe
 from ..exporter.plan import Discovery
-from ..exporter.ports import first_line, observe
 from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
 from ..nn.layer import QRNNLayer
 from ..runtime import Session
