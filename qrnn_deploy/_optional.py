@@ -1,14 +1,16 @@
-"""Optional packages: which extra installs them, and what to say when one is missing.
+"""Optional parts: which extra installs a package, and what to say where a part is missing.
 
 ``torch``, ``onnxruntime`` and the TensorRT packages are not needed by everyone, so they live in
 extras (``pip install 'qrnn-deploy[export]'``). A part of the package that needs one asks for it
 here, once, at the top of its module, and the user reads which extra to install rather than a
-bare ``ModuleNotFoundError``.
+bare ``ModuleNotFoundError``. The kernel library is optional too; how to mend it depends on how it
+was found.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 from typing import Final
 
@@ -22,6 +24,23 @@ EXTRAS: Final[dict[str, str]] = {
     "tensorrt_rtx_bindings": "tensorrt-rtx",
 }
 """Top-level module of every optional package -> the extra that installs it."""
+
+LIBRARY_VARIABLE: Final = "QRNN_DEPLOY_LIBRARY"
+"""Environment variable: path of the kernel library to use instead of the installed one."""
+
+
+def library_is_named() -> bool:
+    """Whether the user named the kernel library, rather than that the installed one is used."""
+    return bool(os.environ.get(LIBRARY_VARIABLE))
+
+
+def library_remedy() -> str:
+    """How to mend a kernel library that is there and cannot be used."""
+    if library_is_named():
+        mend = f"unset {LIBRARY_VARIABLE}, or name a library that works"
+    else:
+        mend = "reinstall qrnn-deploy (in a source checkout: `make clean setup`)"
+    return f"{mend}, or go without the kernel (`run --kernel off`, kernel='off')"
 
 
 def require(module: str, feature: str) -> ModuleType:

@@ -13,10 +13,10 @@ from typing import Any
 
 import qrnn_deploy
 
+from .._optional import LIBRARY_VARIABLE as ENVIRONMENT
+from .._optional import library_remedy
 from ..errors import KernelLibraryError
-
-ENVIRONMENT = "QRNN_DEPLOY_LIBRARY"
-"""Path of the library to use instead of the installed one."""
+from . import elf
 
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 FILE_NAME = f"libqrnn_deploy_ort{_SUFFIX}"
@@ -33,7 +33,7 @@ def find_library() -> Path | None:
         path = Path(named)
         if not path.is_file():
             raise KernelLibraryError(
-                f"{ENVIRONMENT}={named} is not a file: unset it, or name a built {FILE_NAME}"
+                f"{ENVIRONMENT}={named} is not a file, expected {FILE_NAME}: {library_remedy()}"
             )
         return path.resolve()
     roots = [Path(folder) for folder in qrnn_deploy.__path__]
@@ -57,6 +57,9 @@ class KernelLibrary:
         """
         self.path = path
         try:
+            found = elf.defect(path) if elf.HAS_ELF else None
+            if found is not None:
+                raise OSError(found)
             library = ctypes.CDLL(str(path))
             library.qrnn_deploy_schema_version.restype = ctypes.c_int
             library.qrnn_deploy_build_info.restype = ctypes.c_char_p
@@ -66,7 +69,7 @@ class KernelLibrary:
         except (OSError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise KernelLibraryError(
-                f"kernel library {path} cannot be used ({reason}): reinstall qrnn-deploy"
+                f"kernel library {path} cannot be used ({reason}): {library_remedy()}"
             ) from error
         self._library = library
 
