@@ -1,17 +1,20 @@
 """A tiny model whose answer is known, run with the function form and with the kernel.
 
-``python -m qrnn_deploy._selftest`` prints one line of JSON. The doctor runs it in a process of its
-own, so that a crash in a library is a line in a report. The model and its answer, computed by
-PyTorch in float64, lie in ``selftest/`` and are made by ``scripts/make_selftest.py``.
+``python -m qrnn_deploy._selftest function`` (or ``kernel``) prints one line of JSON. The doctor
+runs each in a process of its own, so that a crash in a library is a line in a report and takes
+nothing from what works without that library. The model and its answer, computed by PyTorch in
+float64, lie in ``selftest/`` and are made by ``scripts/make_selftest.py``.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._optional import EXTRAS
+from ._optional import EXTRAS, library_remedy
 from .errors import KernelLibraryError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -27,27 +30,56 @@ REBUILD = (
 )
 
 
-def selftest() -> dict[str, Any]:
-    """Try both implementations.
+def try_function() -> dict[str, Any]:
+    """Try the function form; the kernel library is neither looked for nor loaded.
+
+    Returns:
+        ``function``: ``works``, ``detail`` and ``remedy``.
+    """
+    absent = _no_runtime()
+    return {"function": absent or _try("off")}
+
+
+def try_kernel() -> dict[str, Any]:
+    """Try the kernel.
 
     Returns:
         ``library``: path, operator version, instruction set and build of the kernel library, None
-        where there is none. ``function`` and ``kernel``: ``works``, ``detail`` and ``remedy``.
+        where there is none that can be used. ``kernel``: as ``function`` above.
     """
-    try:
-        from .runtime.library import load_library
-    except MissingDependencyError as error:
-        remedy = f"pip install 'qrnn-deploy[{EXTRAS['onnxruntime']}]'"
-        absent = _result(False, str(error).partition(":")[0], remedy)
-        return {"library": None, "function": absent, "kernel": absent}
-    report: dict[str, Any] = {"library": None, "function": _try("off")}
+    absent = _no_runtime()
+    if absent:
+        return {"library": None, "kernel": absent}
+    from .runtime.library import load_library
+
     try:
         library = load_library()
     except KernelLibraryError as error:
-        return report | {"kernel": _result(False, str(error), REBUILD)}
+        remedy = library_remedy()
+        detail = str(error).removesuffix(f": {remedy}")
+        return {"library": None, "kernel": result(False, detail, remedy)}
     if library is None:
-        return report | {"kernel": _result(False, "no kernel library is installed", REBUILD)}
-    return report | {"library": _describe(library), "kernel": _try("require")}
+        none = result(False, "no kernel library is installed", REBUILD)
+        return {"library": None, "kernel": none}
+    return {"library": _describe(library), "kernel": _try("require")}
+
+
+PARTS = {"function": try_function, "kernel": try_kernel}
+"""What ``python -m qrnn_deploy._selftest PART`` runs."""
+
+
+def result(works: bool, detail: str, remedy: str) -> dict[str, Any]:
+    """What is reported of each part."""
+    return {"works": works, "detail": detail, "remedy": remedy}
+
+
+def _no_runtime() -> dict[str, Any] | None:
+    try:
+        importlib.import_module(f"{__package__}.runtime")
+    except MissingDependencyError as error:
+        remedy = f"pip install 'qrnn-deploy[{EXTRAS['onnxruntime']}]'"
+        return result(False, str(error).partition(":")[0], remedy)
+    return None
 
 
 def _try(kernel: Literal["require", "off"]) -> dict[str, Any]:
@@ -58,20 +90,20 @@ def _try(kernel: Literal["require", "off"]) -> dict[str, Any]:
     case = np.load(FOLDER / "case.npz")
     try:
         session = Session(FOLDER / "model.onnx", kernel=kernel)
-        result = session.run({n[3:]: case[n] for n in case.files if n.startswith("in_")})
+        answer = session.run({n[3:]: case[n] for n in case.files if n.startswith("in_")})
     except Exception as error:  # whatever it is, the report shall name it
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _result(False, reason, "reinstall qrnn-deploy and onnxruntime")
+        return result(False, reason, "reinstall qrnn-deploy and onnxruntime")
     wanted = "kernel" if kernel == "require" else "function"
     ran = set(session.implementation.values())
     if ran != {wanted}:
-        return _result(False, f"ONNX Runtime ran {', '.join(ran)} instead", REBUILD)
+        return result(False, f"ONNX Runtime ran {', '.join(ran)} instead", REBUILD)
     worst = max(
-        float(np.abs(result[n[4:]] - case[n]).max()) for n in case.files if n.startswith("out_")
+        float(np.abs(answer[n[4:]] - case[n]).max()) for n in case.files if n.startswith("out_")
     )
     if not worst <= TOLERANCE:
-        return _result(False, f"wrong answer: error {worst:.1e}, expected <= {TOLERANCE:.0e}", "")
-    return _result(True, f"self-test error {worst:.1e}", "")
+        return result(False, f"wrong answer: error {worst:.1e}, expected <= {TOLERANCE:.0e}", "")
+    return result(True, f"self-test error {worst:.1e}", "")
 
 
 def _describe(library: KernelLibrary) -> dict[str, Any]:
@@ -83,9 +115,5 @@ def _describe(library: KernelLibrary) -> dict[str, Any]:
     }
 
 
-def _result(works: bool, detail: str, remedy: str) -> dict[str, Any]:
-    return {"works": works, "detail": detail, "remedy": remedy}
-
-
 if __name__ == "__main__":
-    print(json.dumps(selftest()))
+    print(json.dumps(PARTS[sys.argv[-1]]()))

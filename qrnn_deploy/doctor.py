@@ -1,8 +1,8 @@
 """What works on this machine, and how to get the rest.
 
 :func:`diagnose` gathers facts; it fails on no machine, since a broken one is what it is for. The
-kernel is tried in a process of its own (:mod:`qrnn_deploy._selftest`): a library that crashes
-takes that process down, and the report says so.
+kernel and the function form are tried in processes of their own (:mod:`qrnn_deploy._selftest`): a
+library that crashes takes down its process alone, and the report says so.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from ._optional import EXTRAS
+from . import __version__, _selftest
+from ._optional import EXTRAS, library_remedy
 
 PACKAGES = (
     "numpy",
@@ -72,7 +72,7 @@ class Diagnosis:
         system: operating system and machine.
         cpu: model name, processors usable by this process, and which of :data:`CPU_FLAGS` it has.
         packages: version of each of :data:`PACKAGES`, None where absent.
-        selftest: what :mod:`qrnn_deploy._selftest` reported.
+        selftest: what both parts of :mod:`qrnn_deploy._selftest` reported.
         abilities: what works.
     """
 
@@ -93,7 +93,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at this machine and try what can be tried; takes a second or two."""
     packages = {name: _version(name) for name in PACKAGES}
-    selftest = run_selftest()
+    selftest = {"library": None} | run_selftest("function") | run_selftest("kernel")
     return Diagnosis(
         version=__version__,
         location=str(Path(__file__).parent),
@@ -106,22 +106,29 @@ def diagnose() -> Diagnosis:
     )
 
 
-def run_selftest() -> dict[str, Any]:
-    """Run :mod:`qrnn_deploy._selftest` in a process of its own.
+def run_selftest(part: str) -> dict[str, Any]:
+    """Run one part of :mod:`qrnn_deploy._selftest` in a process of its own.
+
+    Args:
+        part: ``function`` or ``kernel``.
 
     Returns:
-        What it printed; ``{"crash": reason}`` where it did not live to print it.
+        What it printed. Where it did not live to print it, its end as the reason why ``part`` does
+        not work.
     """
-    command = [sys.executable, "-c", SELFTEST_PROGRAM, str(Path(__file__).parent.parent)]
+    package = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", SELFTEST_PROGRAM, package, part]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SELFTEST_SECONDS)
         report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return report
     except subprocess.TimeoutExpired:
-        return {"crash": f"no answer within {SELFTEST_SECONDS} seconds"}
+        reason = f"no answer within {SELFTEST_SECONDS} seconds"
     except (IndexError, json.JSONDecodeError):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"crash": f"the self-test process ended with status {done.returncode}: {last}"}
+        reason = f"the self-test process ended with status {done.returncode}: {last}"
+    remedy = library_remedy() if part == "kernel" else "reinstall qrnn-deploy and onnxruntime"
+    return {part: _selftest.result(False, reason, remedy)}
 
 
 def _abilities(packages: dict[str, str | None], selftest: dict[str, Any]) -> list[Ability]:
@@ -135,18 +142,11 @@ def _abilities(packages: dict[str, str | None], selftest: dict[str, Any]) -> lis
             else f"{' and '.join(export_missing)} not installed",
             f"pip install 'qrnn-deploy[{EXTRAS['torch']}]'" if export_missing else "",
         ),
-        _run_ability("run on the CPU, function form", "function", selftest),
-        _run_ability("run on the CPU, kernel", "kernel", selftest),
+        Ability("run on the CPU, function form", **selftest["function"]),
+        Ability("run on the CPU, kernel", **selftest["kernel"]),
         Ability("run on CUDA", False, "not part of this release"),
         Ability("run on TensorRT", False, "not part of this release"),
     ]
-
-
-def _run_ability(name: str, which: str, selftest: dict[str, Any]) -> Ability:
-    if "crash" in selftest:
-        return Ability(name, False, selftest["crash"], "reinstall qrnn-deploy and onnxruntime")
-    result = selftest[which]
-    return Ability(name, result["works"], result["detail"], result["remedy"])
 
 
 def _version(distribution: str) -> str | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
 import qrnn_deploy
 from qrnn_deploy import _selftest, doctor
+from qrnn_deploy._optional import library_remedy
 from qrnn_deploy.errors import KernelLibraryError, MissingDependencyError
 
 ABILITIES = [
@@ -65,8 +68,8 @@ def test_library_that_is_no_library(tmp_path, monkeypatch):
 
 def test_no_library(monkeypatch):
     monkeypatch.setattr("qrnn_deploy.runtime.library.load_library", lambda: None)
-    report = _selftest.selftest()
-    assert report["library"] is None and report["function"]["works"]
+    report = _selftest.try_kernel()
+    assert report["library"] is None
     assert report["kernel"] == {
         "works": False,
         "detail": "no kernel library is installed",
@@ -76,26 +79,29 @@ def test_no_library(monkeypatch):
 
 def test_library_that_cannot_be_used(monkeypatch):
     def broken():
-        raise KernelLibraryError("kernel library x cannot be used")
+        raise KernelLibraryError(f"kernel library x cannot be used: {library_remedy()}")
 
     monkeypatch.setattr("qrnn_deploy.runtime.library.load_library", broken)
-    assert _selftest.selftest()["kernel"]["detail"] == "kernel library x cannot be used"
+    # The advice is given once.
+    assert _selftest.try_kernel()["kernel"] == {
+        "works": False,
+        "detail": "kernel library x cannot be used",
+        "remedy": library_remedy(),
+    }
 
 
 def test_no_runtime(monkeypatch):
-    monkeypatch.setitem(sys.modules, "qrnn_deploy.runtime.library", None)
+    def gone(name):
+        raise MissingDependencyError("running a model needs onnxruntime, which is not in: pip ...")
 
-    class Finder:
-        def find_spec(self, name, path, target=None):
-            if name == "qrnn_deploy.runtime.library":
-                raise MissingDependencyError("running a model needs onnxruntime, which is not in")
-            return None
-
-    monkeypatch.delitem(sys.modules, "qrnn_deploy.runtime.library")
-    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    report = _selftest.selftest()
-    assert not report["kernel"]["works"] and not report["function"]["works"]
-    assert report["function"]["remedy"] == "pip install 'qrnn-deploy[cpu]'"
+    monkeypatch.setattr(_selftest.importlib, "import_module", gone)
+    wanted = {
+        "works": False,
+        "detail": "running a model needs onnxruntime, which is not in",
+        "remedy": "pip install 'qrnn-deploy[cpu]'",
+    }
+    assert _selftest.try_function() == {"function": wanted}
+    assert _selftest.try_kernel() == {"library": None, "kernel": wanted}
 
 
 def test_wrong_answer_is_not_called_working(monkeypatch, tmp_path):
@@ -104,10 +110,10 @@ def test_wrong_answer_is_not_called_working(monkeypatch, tmp_path):
     case = dict(np.load(tmp_path / "case.npz"))
     np.savez(tmp_path / "case.npz", in_x=case["in_x"], out_y=case["out_y"] + 1e-3)
     monkeypatch.setattr(_selftest, "FOLDER", tmp_path)
-    result = _selftest.selftest()["function"]
+    result = _selftest.try_function()["function"]
     assert not result["works"] and "wrong answer: error 1.0e-03" in result["detail"]
     np.savez(tmp_path / "case.npz", in_x=case["in_x"], out_y=case["out_y"] * np.nan)
-    assert not _selftest.selftest()["function"]["works"]
+    assert not _selftest.try_function()["function"]["works"]
 
 
 @pytest.mark.parametrize(
@@ -126,10 +132,42 @@ def test_crash_of_the_selftest_is_a_line_in_the_report(monkeypatch, body, reason
         assert not found.works and reason in found.detail and found.remedy
 
 
+def test_a_library_that_crashes_takes_only_the_kernel_down(tmp_path, monkeypatch):
+    """A library that kills its process as soon as it is loaded: a defect that no header shows."""
+    source = tmp_path / "bad.cc"
+    source.write_text("#include <cstdlib>\nstatic int now = (std::abort(), 0);\n")
+    library = tmp_path / "libqrnn_deploy_ort.so"
+    compiler = shutil.which("c++") or needs.absent("kernel", "there is no C++ compiler")
+    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
+    monkeypatch.setenv("QRNN_DEPLOY_LIBRARY", str(library))
+    diagnosis = doctor.diagnose()
+    assert ability(diagnosis, "run on the CPU, function form").works
+    kernel = ability(diagnosis, "run on the CPU, kernel")
+    assert not kernel.works and f"status {-signal.SIGABRT}" in kernel.detail
+    assert kernel.remedy.startswith("unset QRNN_DEPLOY_LIBRARY") and "--kernel off" in kernel.remedy
+    assert diagnosis.selftest["library"] is None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_remedy_of_a_library_that_was_cut_off(tmp_path, monkeypatch, named):
+    library = tmp_path / "libqrnn_deploy_ort.so"
+    library.write_bytes(needs.kernel_library().path.read_bytes()[:20_000])
+    if named:
+        monkeypatch.setenv("QRNN_DEPLOY_LIBRARY", str(library))
+    else:
+        monkeypatch.delenv("QRNN_DEPLOY_LIBRARY", raising=False)
+        monkeypatch.setattr("qrnn_deploy.runtime.library.find_library", lambda: library)
+    kernel = _selftest.try_kernel()["kernel"]
+    assert f"{library} cannot be used (it ends after 20000 bytes" in kernel["detail"]
+    assert kernel["remedy"] not in kernel["detail"] and "--kernel off" in kernel["remedy"]
+    assert ("unset QRNN_DEPLOY_LIBRARY" in kernel["remedy"]) == named
+    assert ("reinstall qrnn-deploy" in kernel["remedy"]) != named
+
+
 def test_selftest_that_hangs(monkeypatch):
     monkeypatch.setattr(doctor, "SELFTEST_PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "SELFTEST_SECONDS", 0.2)
-    assert "no answer within 0.2 seconds" in doctor.run_selftest()["crash"]
+    assert "no answer within 0.2 seconds" in doctor.run_selftest("kernel")["kernel"]["detail"]
 
 
 def test_command_prints_one_screen_and_json(tmp_path):

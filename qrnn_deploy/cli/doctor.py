@@ -58,9 +58,9 @@ def _print(diagnosis: Diagnosis) -> None:
 
 
 def _library_line(diagnosis: Diagnosis) -> str:
-    library = diagnosis.selftest.get("library")
-    if not library or not library["path"]:
-        return "none"
+    library = diagnosis.selftest["library"]
+    if library is None:
+        return "none that can be used"
     return (
         f"{library['path']}; operator version {library['op_version']}, "
         f"uses {library['isa']} on this CPU"
