@@ -1,9 +1,9 @@
 #include "attributes.h"
 
 #include <cstdint>
-#include <sstream>
 #include <vector>
 
+#include "node_attributes.h"
 #include "status.h"
 
 namespace qrnn_deploy {
@@ -61,12 +61,13 @@ class AttributeReader {
     const OrtKernelInfo* info_;
 };
 
+// Reads one attribute; an error where the node gives it another type.
 template <class Value>
-std::string message(const std::string& where, const char* name, const Value& got,
-                    const char* expected) {
-    std::ostringstream text;
-    text << where << ": attribute " << name << " is " << got << ", expected " << expected;
-    return text.str();
+OrtStatus* read(const OrtApi& api, const AttributeReader& reader, const std::string& where,
+                const char* name, const char* expected, Value& value) {
+    if (reader.read(name, value) != Found::kOfOtherType) return nullptr;
+    return invalid_argument(
+        api, where + ": attribute " + name + " is of another type, expected " + expected);
 }
 
 }  // namespace
@@ -74,58 +75,16 @@ std::string message(const std::string& where, const char* name, const Value& got
 OrtStatus* read_attributes(const OrtApi& api, const OrtKernelInfo* info, const std::string& where,
                            qrnn::PoolArguments& arguments) {
     const AttributeReader reader(api, info);
-    const auto wrong_type = [&](const char* name, const char* expected) {
-        return invalid_argument(api, message(where, name, "of another type", expected));
-    };
-
-    std::string version = kPluginVersion;
-    if (reader.read("plugin_version", version) == Found::kOfOtherType) {
-        return wrong_type("plugin_version", "a string");
-    }
-    if (version != kPluginVersion) {
-        return invalid_argument(
-            api, message(where, "plugin_version", "'" + version + "'",
-                         "'1': the file needs another version of the qrnn-deploy kernels"));
-    }
-
-    int64_t direction = 1;
-    if (reader.read("direction", direction) == Found::kOfOtherType) {
-        return wrong_type("direction", "an int");
-    }
-    if (direction != 1 && direction != -1) {
-        return invalid_argument(
-            api, message(where, "direction", direction, "1 (forward) or -1 (reverse)"));
-    }
-    arguments.reverse = direction == -1;
-
-    std::string activation = "tanh";
-    if (reader.read("activation", activation) == Found::kOfOtherType) {
-        return wrong_type("activation", "a string");
-    }
-    if (activation == "tanh") {
-        arguments.activation = qrnn::Activation::kTanh;
-    } else if (activation == "relu") {
-        arguments.activation = qrnn::Activation::kRelu;
-    } else if (activation == "identity") {
-        arguments.activation = qrnn::Activation::kIdentity;
-    } else {
-        return invalid_argument(
-            api, message(where, "activation", "'" + activation + "'", "tanh, relu or identity"));
-    }
-
-    arguments.zoneout_scale = 1.0f;
-    if (reader.read("zoneout_scale", arguments.zoneout_scale) == Found::kOfOtherType) {
-        return wrong_type("zoneout_scale", "a float");
-    }
-    if (qrnn::has_input_gate(arguments.pooling)) {
-        if (arguments.zoneout_scale != 1.0f) {
-            return invalid_argument(api, message(where, "zoneout_scale", arguments.zoneout_scale,
-                                                 "1: this pooling has an input gate"));
-        }
-    } else if (!(arguments.zoneout_scale > 0.0f && arguments.zoneout_scale <= 1.0f)) {
-        return invalid_argument(api, message(where, "zoneout_scale", arguments.zoneout_scale,
-                                             "a number above 0 and at most 1"));
-    }
+    qrnn::NodeAttributes node;
+    QRNN_DEPLOY_RETURN_IF_ERROR(
+        read(api, reader, where, "plugin_version", "a string", node.plugin_version));
+    QRNN_DEPLOY_RETURN_IF_ERROR(read(api, reader, where, "direction", "an int", node.direction));
+    QRNN_DEPLOY_RETURN_IF_ERROR(
+        read(api, reader, where, "activation", "a string", node.activation));
+    QRNN_DEPLOY_RETURN_IF_ERROR(
+        read(api, reader, where, "zoneout_scale", "a float", node.zoneout_scale));
+    const std::string error = qrnn::apply_attributes(node, arguments);
+    if (!error.empty()) return invalid_argument(api, where + ": attribute " + error);
     return nullptr;
 }
 

@@ -10,9 +10,6 @@
 
 namespace qrnn_deploy {
 
-// Value of `plugin_version` that these kernels implement.
-inline constexpr char kPluginVersion[] = "1";
-
 // Fills the attribute fields of `arguments`. `where` names the node in the error messages.
 OrtStatus* read_attributes(const OrtApi& api, const OrtKernelInfo* info, const std::string& where,
                            qrnn::PoolArguments& arguments);
