@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnxruntime
 from numpy.typing import ArrayLike
@@ -18,6 +18,9 @@ from . import feeds
 from .contract import check_contract
 from .library import FILE_NAME, KernelLibrary, load_library
 from .options import prepared
+
+if TYPE_CHECKING:
+    from .plans import OrtMemory
 
 KernelChoice = Literal["auto", "require", "off"]
 Implementation = Literal["kernel", "function"]
@@ -111,6 +114,16 @@ class Session:
         except Exception as error:
             raise run_error(error) from error
         return dict(zip(self._output_names, values, strict=True))
+
+    def stream_memory(self, batch_size: int) -> OrtMemory:
+        """States of ``batch_size`` streams, for :class:`StreamingSession`.
+
+        Raises:
+            InputError: memory does not hold them.
+        """
+        from .plans import OrtMemory
+
+        return OrtMemory(self, batch_size)
 
 
 def open_session(

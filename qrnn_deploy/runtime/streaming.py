@@ -1,11 +1,16 @@
-"""Streams through ONNX Runtime: chunks of any size, state carried inside, nothing copied twice."""
+"""Streams: chunks of any size, state carried inside, nothing copied twice.
+
+What is the same in every runtime stands here: checks, cuts, resets, saved states. Where the states
+live and how a step runs is the model's :class:`StreamMemory`.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +20,56 @@ from ..errors import InputError
 from ..metadata import LENGTHS, Metadata
 from . import feeds, state_bytes
 from .feeds import Array
-from .plans import Plan, make_plan, shared
-from .session import Implementation, KernelChoice, Session, run_error
+
+if TYPE_CHECKING:
+    from .session import Implementation, KernelChoice
 
 Rows = Sequence[int] | NDArray[np.integer[Any]] | int | None
 """Row numbers, one of them, or None for all."""
 
 _PLANS_KEPT = 16
+
+
+class Plan(Protocol):
+    """How to run chunks of one set of shapes."""
+
+    def run(self, feed: Mapping[str, Any], side: int) -> dict[str, Any]:
+        """The outputs, in memory of their own, of a step from the states of ``side``.
+
+        The new states go to the other side. A step that fails leaves those of ``side`` alone.
+        """
+
+
+class StreamMemory(Protocol):
+    """The states of some streams, each in two buffers that take turns, in one runtime."""
+
+    def plan(self, feed: Mapping[str, Any], sizes: Mapping[str, int]) -> Plan:
+        """A plan for chunks like ``feed``, whose symbolic sizes are ``sizes``."""
+
+    def read(self, side: int, rows: Any) -> dict[str, Array]:
+        """Copies of the states of some rows (anything that indexes an axis), by name."""
+
+    def write(self, side: int, rows: Any, states: Mapping[str, Array] | None) -> None:
+        """Replace the states of some rows; None is the start of a sequence."""
+
+
+class StreamedModel(Protocol):
+    """An open model, whatever runs it."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the file says about itself."""
+
+    @property
+    def implementation(self) -> Mapping[str, Implementation]:
+        """What runs each pooling node."""
+
+    def stream_memory(self, batch_size: int) -> StreamMemory:
+        """States of ``batch_size`` streams at the start of their sequences."""
 
 
 class StreamingSession:
@@ -33,7 +81,7 @@ class StreamingSession:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Session,
+        model: str | os.PathLike[str] | StreamedModel,
         batch_size: int = 1,
         *,
         kernel: KernelChoice = "auto",
@@ -43,7 +91,7 @@ class StreamingSession:
         """Open ``batch_size`` streams at the start of their sequences.
 
         Args:
-            model: a file or an open :class:`Session`, which several streams may share.
+            model: a file, or an open :class:`Session`, which several streams may share.
             batch_size: rows B.
             kernel: as for :class:`Session`.
             threads: as for :class:`Session`.
@@ -54,7 +102,9 @@ class StreamingSession:
                 rows, or more than memory holds.
             ModelError: as for :class:`Session`.
         """
-        if not isinstance(model, Session):
+        if isinstance(model, (str, os.PathLike)):
+            from .session import Session
+
             model = Session(model, kernel=kernel, threads=threads, providers=providers)
         self.session = model
         meta = self.metadata
@@ -69,24 +119,12 @@ class StreamingSession:
                 f"batch_size is {shown(batch_size)}, expected a whole number, 0 or more"
             )
         self.batch_size = int(batch_size)
+        self._memory = model.stream_memory(self.batch_size)
         self._side = 0
-        self._buffers: dict[str, tuple[Array, Array]] = {}
-        self._states: list[tuple[str, str, tuple[Any, Any]]] = []
-        for name, shape, dtype in feeds.state_inputs(meta, self.batch_size):
-            try:
-                pair = (np.zeros(shape, dtype), np.zeros(shape, dtype))
-            except (MemoryError, ValueError) as error:
-                raise InputError(
-                    f"batch_size is {batch_size}: no memory for states {list(shape)}"
-                ) from error
-            base = name.removesuffix("_in")
-            self._buffers[base] = pair
-            self._states.append((name, f"{base}_out", (shared(pair[0]), shared(pair[1]))))
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
-        self._only = meta.inputs[0] if len(meta.inputs) == 1 and not meta.ragged else None
-        self._fast_dtype = np.dtype(meta.inputs[0].dtype)
+        self._only = meta.inputs[0].name if len(meta.inputs) == 1 and not meta.ragged else None
+        self._fast_dtype = meta.inputs[0].dtype
         self._single_output = meta.outputs[0].name if len(meta.outputs) == 1 else None
-        self._run = model.onnxruntime_session.run_with_iobinding
 
     @property
     def metadata(self) -> Metadata:
@@ -94,7 +132,7 @@ class StreamingSession:
         return self.session.metadata
 
     @property
-    def implementation(self) -> dict[str, Implementation]:
+    def implementation(self) -> Mapping[str, Implementation]:
         """What runs each pooling node; see :class:`Session`."""
         return self.session.implementation
 
@@ -118,10 +156,11 @@ class StreamingSession:
             InputError: a chunk does not fit; the streams stay as they were.
         """
         plan = None
+        feed: Mapping[str, Any]
         if self._only is not None and type(inputs) is np.ndarray and lengths is None:
             plan = self._plans.get(inputs.shape)
             if plan is not None and inputs.dtype == self._fast_dtype:
-                np.copyto(plan.inputs[self._only.name], inputs)
+                feed = {self._only: inputs}
                 self._plans.move_to_end(inputs.shape)
             else:
                 plan = None
@@ -130,22 +169,9 @@ class StreamingSession:
             if feeds.no_steps(self.metadata, sizes):
                 return self._result(feeds.empty_outputs(self.metadata, sizes))
             plan = self._plan(feed, sizes)
-            for name, array in plan.inputs.items():
-                np.copyto(array, feed[name])
-        binding = plan.bindings[self._side]
-        try:
-            self._run(binding)
-        except Exception as error:
-            raise run_error(error) from error
+        outputs = plan.run(feed, self._side)
         self._side = 1 - self._side
-        if plan.outputs is None:
-            values = binding.copy_outputs_to_cpu()
-            return self._result(
-                {port.name: v for port, v in zip(self.metadata.outputs, values, strict=False)}
-            )
-        if self._single_output is not None:
-            return plan.outputs[self._single_output].copy()
-        return {name: array.copy() for name, array in plan.outputs.items()}
+        return self._result(outputs)
 
     def reset(self, rows: Rows = None) -> None:
         """Put all streams, or only those of ``rows``, back to the start of a sequence.
@@ -153,9 +179,7 @@ class StreamingSession:
         Raises:
             InputError: a row is outside 0..B-1.
         """
-        chosen = self._rows(rows)
-        for pair in self._buffers.values():
-            pair[self._side][chosen] = 0
+        self._memory.write(self._side, self._rows(rows), None)
 
     def save_state(self, rows: Rows = None) -> bytes:
         """The state of all streams, or of ``rows``, as bytes for :meth:`load_state`.
@@ -173,13 +197,10 @@ class StreamingSession:
         arrays = state_bytes.unpack(
             data, self._fingerprint(), self._current(rows), self.session.path.name
         )
-        chosen = self._rows(rows)
-        for name, pair in self._buffers.items():
-            pair[self._side][chosen] = arrays[name]
+        self._memory.write(self._side, self._rows(rows), arrays)
 
     def _current(self, rows: Rows) -> dict[str, Array]:
-        chosen = self._rows(rows)
-        return {name: pair[self._side][chosen] for name, pair in self._buffers.items()}
+        return self._memory.read(self._side, self._rows(rows))
 
     def _fingerprint(self) -> str:
         return f"{self.metadata.state_mode}:{self.metadata.state_fingerprint()}"
@@ -236,9 +257,7 @@ class StreamingSession:
         key: Any = shapes if self._only is None else shapes[0]
         plan = self._plans.get(key)
         if plan is None:
-            plan = make_plan(
-                self.session.onnxruntime_session, self.metadata, feed, sizes, self._states
-            )
+            plan = self._memory.plan(feed, sizes)
             self._plans[key] = plan
             if len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
