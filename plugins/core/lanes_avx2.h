@@ -6,12 +6,14 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "recurrence.h"
+#include "activations.h"
+#include "host_device.h"
 #include "storage.h"
 
 namespace qrnn {
 
 struct Avx2Lanes {
+    using Activations = PolynomialActivations;
     using V = __m256;
     static constexpr int width = 8;
 

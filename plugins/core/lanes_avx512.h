@@ -5,12 +5,14 @@
 
 #include <immintrin.h>
 
-#include "recurrence.h"
+#include "activations.h"
+#include "host_device.h"
 #include "storage.h"
 
 namespace qrnn {
 
 struct Avx512Lanes {
+    using Activations = PolynomialActivations;
     using V = __m512;
     static constexpr int width = 16;
 

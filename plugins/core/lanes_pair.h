@@ -5,12 +5,13 @@
 
 #include <stddef.h>
 
-#include "recurrence.h"
+#include "host_device.h"
 
 namespace qrnn {
 
 template <class M>
 struct PairLanes {
+    using Activations = typename M::Activations;
     struct V {
         typename M::V a, b;
     };
@@ -36,6 +37,18 @@ struct PairLanes {
     }
     static QRNN_HD V reciprocal(V d) { return {M::reciprocal(d.a), M::reciprocal(d.b)}; }
     static QRNN_HD V divide(V a, V d) { return {M::divide(a.a, d.a), M::divide(a.b, d.b)}; }
+    static QRNN_HD V exp2(V x) { return {M::exp2(x.a), M::exp2(x.b)}; }
+    static QRNN_HD V fast_reciprocal(V d) {
+        return {M::fast_reciprocal(d.a), M::fast_reciprocal(d.b)};
+    }
+    static QRNN_HD V hardware_tanh(V x) { return {M::hardware_tanh(x.a), M::hardware_tanh(x.b)}; }
+    static QRNN_HD V absolute(V x) { return {M::absolute(x.a), M::absolute(x.b)}; }
+    static QRNN_HD V copy_sign(V x, V sign) {
+        return {M::copy_sign(x.a, sign.a), M::copy_sign(x.b, sign.b)};
+    }
+    static QRNN_HD V where_less(V x, V limit, V yes, V no) {
+        return {M::where_less(x.a, limit.a, yes.a, no.a), M::where_less(x.b, limit.b, yes.b, no.b)};
+    }
     template <class T>
     static QRNN_HD V load(const char* p) {
         return {M::template load<T>(p), M::template load<T>(p + M::width * sizeof(T))};

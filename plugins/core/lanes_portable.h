@@ -6,12 +6,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "recurrence.h"
+#include "activations.h"
+#include "host_device.h"
 #include "storage.h"
 
 namespace qrnn {
 
 struct PortableLanes {
+    using Activations = PolynomialActivations;
     static constexpr int width = 4;
     typedef float V __attribute__((vector_size(4 * width)));
     typedef uint32_t Bits __attribute__((vector_size(4 * width)));

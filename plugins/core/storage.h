@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "recurrence.h"
+#include "host_device.h"
 
 namespace qrnn {
 

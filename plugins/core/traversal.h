@@ -74,8 +74,8 @@ QRNN_HD void step(const Row& row, int64_t j, typename M::V zoneout_scale, int n 
         xi = load<M, T, kWhole>(gates + input_gate_block(P) * row.block, n);
     }
     const int64_t state_at = j * static_cast<int64_t>(sizeof(float));
-    const V c = next_state<M, P, A>(load<M, float, kWhole>(row.c_in + state_at, n), xz, xf, xi,
-                                    zoneout_scale);
+    const V c = advance<M, P>(load<M, float, kWhole>(row.c_in + state_at, n),
+                              terms_of<M, P>(activate<M, A>(xz), xf, xi, zoneout_scale));
     store<M, float, kWhole>(row.c_out + state_at, c, n);
     store<M, T, kWhole>(h, hidden<M, P>(c, xo), n);
 }
