@@ -12,6 +12,10 @@ class QrnnDeployError(ValueError):
     """Bad input or an unusable environment, described in one line."""
 
 
+class ConfigError(QrnnDeployError):
+    """An argument or a configuration that no module can be built from."""
+
+
 class CheckpointError(QrnnDeployError):
     """A checkpoint that cannot be read, is not recognised, or does not fit its configuration."""
 

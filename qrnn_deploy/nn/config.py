@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import QrnnDeployError
+from ..errors import ConfigError as ConfigError
 
 MAX_SIZE = 2**24
 """Largest input, hidden, embedding or vocabulary size."""
@@ -24,10 +24,6 @@ MAX_LAYERS = 1024
 
 MAX_ELEMENTS = 2**31
 """Largest number of elements of one parameter, and of all parameters of a module."""
-
-
-class ConfigError(QrnnDeployError):
-    """An argument or a configuration that no module can be built from."""
 
 
 def size(name: str, value: Any, limit: int = MAX_SIZE) -> int:
