@@ -30,3 +30,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is UTF-8: ONNX and safetensors open no other, and no file can record one."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path for people, also where it is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")

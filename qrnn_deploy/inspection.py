@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from .errors import MissingDependencyError, ModelError
 from .metadata import PACKED_INPUT, PACKED_OUTPUT, Metadata
+from .model_file import external_sizes, read_model
 
 KernelChoice = Literal["auto", "require", "off"]
 
@@ -87,20 +88,21 @@ def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto"
         kernel: ``auto``, ``require`` or ``off``, as for :class:`~qrnn_deploy.runtime.Session`.
 
     Raises:
-        ModelError: no readable ONNX file, or not one of ours.
+        ModelError: no readable ONNX file, not one of ours, or without its weights.
         KernelLibraryError: ``kernel="require"`` and there is none.
     """
     file = Path(path)
-    model = _load(file)
+    model = read_model(file)
     metadata = Metadata.from_properties(
         {entry.key: entry.value for entry in model.metadata_props}, str(file)
     )
-    implementation, obstacle = _try_session(file, kernel)
+    external_bytes = external_sizes(model, file)
+    implementation, obstacle = _try_session(file, metadata, kernel)
     return Inspection(
         path=str(file),
         metadata=metadata,
         file_bytes=file.stat().st_size,
-        external_bytes=_external_files(model, file.parent),
+        external_bytes=external_bytes,
         parameters=_weight_elements(model),
         opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         ir_version=model.ir_version,
@@ -110,24 +112,6 @@ def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto"
         implementation=implementation,
         obstacle=obstacle,
     )
-
-
-def _load(file: Path) -> Any:
-    """The model without its external data."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file; expected an ONNX file written by the exporter")
-    try:
-        model = onnx.load(str(file), load_external_data=False)
-    except DecodeError as error:
-        raise ModelError(
-            f"{file} is not a readable ONNX file ({error}): export the model again"
-        ) from None
-    if not model.graph.node:
-        raise ModelError(f"{file} holds no ONNX graph: export the model again")
-    return model
 
 
 def _weight_elements(model: Any) -> int:
@@ -142,26 +126,17 @@ def _weight_elements(model: Any) -> int:
     )
 
 
-def _external_files(model: Any, folder: Path) -> dict[str, int]:
-    names = {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    sizes = {}
-    for name in sorted(names):
-        part = folder / name
-        if not part.is_file():
-            raise ModelError(f"{part}: the model's weights are missing; copy the file beside it")
-        sizes[name] = part.stat().st_size
-    return sizes
-
-
-def _try_session(file: Path, kernel: KernelChoice) -> tuple[dict[str, str] | None, str | None]:
+def _try_session(
+    file: Path, metadata: Metadata, kernel: KernelChoice
+) -> tuple[dict[str, str] | None, str | None]:
+    """What runs the pooling nodes here, or why there is no session."""
     try:
         from .runtime import Session
 
         return dict(Session(file, kernel=kernel).implementation), None
     except MissingDependencyError as error:
+        return None, str(error)
+    except ModelError as error:
+        if metadata.dtype != "bfloat16":  # such a file is good, only not for every runtime
+            raise
         return None, str(error)

@@ -76,7 +76,7 @@ def _print(facts: Inspection) -> None:
             ],
         )
     )
-    out.print(f"On this machine: {_verdict(facts)}")
+    out.print(f"Runs here: {_verdict(facts)}")
     if meta.vocabulary:
         out.print(f"Vocabulary: {len(meta.vocabulary)} tokens")
     out.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
@@ -93,7 +93,7 @@ def _print(facts: Inspection) -> None:
 
 def _verdict(facts: Inspection) -> str:
     if facts.implementation is None:
-        return f"cannot be run: {facts.obstacle}"
+        return f"no, {facts.obstacle}"
     counts = Counter(facts.implementation.values())
     return ", ".join(f"{n} of {counts.total()} pooling nodes by {how}" for how, n in counts.items())
 
