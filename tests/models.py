@@ -46,6 +46,17 @@ class Headed(nn.Module):
         return self.head(y).transpose(0, 1)
 
 
+class Twice(nn.Module):
+    """One layer called twice, which no export can take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = QRNNLayer(5, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layer(x)[0])[0]
+
+
 BUILDERS = {
     "fo": lambda: QRNN(5, 6, 2, window=2, batch_first=True),
     "f": lambda: QRNN(5, 6, 2, window=1, pooling="f", activation="relu"),

@@ -58,8 +58,8 @@ def test_export_says_what_it_wrote(tmp_path, model, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.pt"]
 
 
-def test_export_options_reach_the_file(tmp_path, model, capsys):
-    save_checkpoint(model, tmp_path / "m.safetensors")
+def test_export_options_reach_the_file(tmp_path, capsys):
+    save_checkpoint(QRNN(8, 16, 2, window=2, batch_first=True), tmp_path / "m.safetensors")
     command = ("export", tmp_path / "m.safetensors", "-o", tmp_path / "m.onnx", "--json")
     options = ("--states", "packed", "--lengths", "--dtype", "float16", "--external-data")
     assert run_main(*command, *options, "--no-golden") == 0

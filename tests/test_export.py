@@ -11,7 +11,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from models import BUILDERS, OFFLINE, FrontedModel, arguments, build, files_under, torch_run
+from models import (
+    BUILDERS,
+    OFFLINE,
+    FrontedModel,
+    Twice,
+    arguments,
+    build,
+    files_under,
+    torch_run,
+)
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
@@ -194,15 +203,6 @@ def test_module_is_left_as_it_was(tmp_path):
         assert torch.equal(value, before[name])
 
 
-class Twice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = QRNNLayer(5, 5, batch_first=True)
-
-    def forward(self, x):
-        return self.layer(self.layer(x)[0])[0]
-
-
 class OwnState(Twice):
     def forward(self, x):
         return self.layer(x, self.layer.initial_state(x.shape[0]))[0]
@@ -299,14 +299,6 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     )  # fmt: skip
     assert "cannot write" in done.stdout and "nothing was written" in done.stdout, done
     assert files_under(tmp_path) == []
-
-
-def test_stale_external_data_goes(tmp_path):
-    target = tmp_path / "m.onnx"
-    export(build("fo"), target, external_data=True)
-    assert files_under(tmp_path) == ["m.golden", "m.onnx", "m.onnx.data"]
-    export(build("fo"), target, golden=False)
-    assert files_under(tmp_path) == ["m.onnx"]
 
 
 def test_bidirectional_stack_shares_one_body(tmp_path):

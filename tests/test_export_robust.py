@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from models import files_under
+from models import Twice, files_under
 from torch import nn
 
 from qrnn_deploy.errors import ExportError
-from qrnn_deploy.exporter import export, files
+from qrnn_deploy.exporter import export
 from qrnn_deploy.nn import QRNN, LayerState, QRNNLayer
 
 
@@ -152,76 +150,6 @@ def test_outputs_are_labelled_by_the_input_they_follow(tmp_path):
         close(value, expected[name])
     equal = export(module, tmp_path / "m.onnx", (args[0], args[1][:, :7]), states="none")
     assert [port.shape[1] for port in equal.metadata.inputs] == ["time", "time"]
-
-
-# Publishing
-
-
-def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def old_and_staged(tmp_path, names):
-    """A folder with an earlier export in it, and a staged new one."""
-    target, folder = tmp_path / "out" / "m.onnx", tmp_path / "out" / ".staged"
-    for place, text in ((target.parent, "old"), (folder, "new")):
-        place.mkdir()
-        for name in names:
-            if name.endswith(".golden"):
-                (place / name).mkdir()
-                (place / name / "golden.json").write_text(text)
-            else:
-                (place / name).write_text(text)
-    return target, folder
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("late", [False, True])
-def test_publishing_replaces_all_or_nothing(error, late, tmp_path, monkeypatch):
-    """Every rename fails or is interrupted in turn, before it happens or just behind it."""
-    names = ["m.golden", "m.onnx.data", "m.onnx"]
-    for failing in range(10):
-        place = tmp_path / str(failing)
-        place.mkdir()
-        target, folder = old_and_staged(place, names)
-        before = contents(target.parent)
-        calls = []
-        move = os.replace
-
-        def replace(source, destination, failing=failing, calls=calls, move=move):
-            calls.append(source)
-            fails = len(calls) == failing + 1
-            if fails and not late:
-                raise error
-            move(source, destination)
-            if fails:
-                raise error
-
-        with monkeypatch.context() as patch:
-            patch.setattr(files.os, "replace", replace)
-            try:
-                files.publish(folder, target, names, [])
-                break
-            except (ExportError, KeyboardInterrupt):
-                pass
-        texts = {(target.parent / name).read_text() for name in names[1:]}
-        texts.add((target.parent / "m.golden" / "golden.json").read_text())
-        finished = late and failing == len(calls) - 1 and texts == {"new"}
-        assert finished or contents(target.parent) == before
-        assert set(files_under(target.parent)) - {".staged"} == set(names)
-    assert failing == 6, "three files step aside and three come"
-
-
-def test_stale_files_that_stay_are_told(tmp_path, monkeypatch):
-    target, folder = old_and_staged(tmp_path, ["m.onnx", "m.golden"])
-
-    def refuse(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(files.shutil, "rmtree", refuse)
-    with pytest.raises(ExportError, match=r"wrote .*m\.onnx, but .*m\.golden .*Permission denied"):
-        files._remove_stale(target, ["m.golden"])
-    assert folder.exists()
 
 
 # Weights and types
@@ -404,14 +332,6 @@ def test_offline_the_model_may_pass_its_own_state(tmp_path):
 
 
 def test_offline_a_layer_still_runs_once(tmp_path):
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = QRNNLayer(5, 5, batch_first=True)
-
-        def forward(self, x):
-            return self.layer(self.layer(x)[0])[0]
-
     with pytest.raises(ExportError, match=r"called twice.*one node and one name per tensor"):
         export(Twice(), tmp_path / "m.onnx", (torch.randn(2, 7, 5),), states="none")
 

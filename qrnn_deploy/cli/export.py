@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from ._shared import byte_size, json_option, print_json, spinner
 
 if TYPE_CHECKING:
-    from ..exporter.pipeline import DTypeName
+    from ..exporter.options import DTypeName
     from ..metadata import StateMode
 
 
@@ -45,12 +46,17 @@ if TYPE_CHECKING:
     "set its INFERENCE_PRECISION_HINT to f32, see docs/portability.md).",
 )
 @click.option(
-    "--external-data/--single-file",
-    "external_data",
-    default=None,
-    help="Put the weights into a file beside the model, or never. Default: above 256 MiB.",
+    "--external-data",
+    is_flag=True,
+    help="Put the weights into a file beside the model, model.onnx.data. Default: above 256 MiB.",
 )
-@click.option("--no-golden", is_flag=True, help="Do not write test vectors.")
+@click.option("--single-file", is_flag=True, help="Keep the weights in the model, however large.")
+@click.option(
+    "--no-golden",
+    is_flag=True,
+    help="Do not write test vectors. Those of an earlier export to the same OUTPUT are removed, "
+    "since they would not fit the new model.",
+)
 @click.option("--allow-non-finite", is_flag=True, help="Accept NaN and infinity among the weights.")
 @json_option
 def export(
@@ -60,7 +66,8 @@ def export(
     lengths: bool,
     dtype: DTypeName | None,
     inline: bool,
-    external_data: bool | None,
+    external_data: bool,
+    single_file: bool,
     no_golden: bool,
     allow_non_finite: bool,
     as_json: bool,
@@ -69,7 +76,8 @@ def export(
 
     Each pooling recurrence becomes one node. A runtime that loads our kernel library runs it
     there; any other runs the function of standard ONNX that the file carries under the same name.
-    Nothing is left behind when an export fails or is interrupted.
+    Nothing is left behind when an export fails or is interrupted. An earlier export to the same
+    OUTPUT is replaced with all its files; files of your own are never touched.
 
     \b
     Examples:
@@ -79,21 +87,21 @@ def export(
 
     Needs the extra `export` (torch).
     """
+    if external_data and single_file:
+        raise click.UsageError("--external-data and --single-file exclude each other: give one")
     with spinner(f"loading {checkpoint.name}") as update:
-        from ..exporter import export_checkpoint  # imports torch, a second or two
+        from ..exporter import ExportOptions, export_checkpoint  # imports torch, a second or two
 
-        report = export_checkpoint(
-            checkpoint,
-            output,
+        options = ExportOptions(
             states=states,
             lengths=lengths,
             dtype=dtype,
             inline=inline,
-            external_data=external_data,
+            external_data=external_data if external_data or single_file else None,
             golden=not no_golden,
             allow_non_finite=allow_non_finite,
-            progress=update,
         )
+        report = export_checkpoint(checkpoint, output, options, progress=update)
     if as_json:
         print_json(report.to_json())
         return
@@ -106,6 +114,10 @@ def export(
     for name in report.files:
         if name != str(report.path):
             click.echo(f"  with {name}")
+    for name in report.removed:
+        click.echo(f"  removed {name} of an earlier export")
     for note in report.notes:
         click.echo(f"note: {note}")
-    click.echo(f"Next: qrnn-deploy verify {report.path} --checkpoint {checkpoint}")
+    if meta.dtype != "bfloat16":  # which no runtime here can verify, as the note says
+        command = ["qrnn-deploy", "verify", str(report.path), "--checkpoint", str(checkpoint)]
+        click.echo(f"Next: {shlex.join(command)}")

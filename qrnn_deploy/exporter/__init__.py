@@ -7,7 +7,8 @@ from .._optional import require
 for _package in ("torch", "onnxscript"):
     require(_package, "qrnn-deploy export")
 
-from .checkpoint import export_checkpoint  # noqa: E402
-from .pipeline import ExportReport, export  # noqa: E402
+from .api import export, export_checkpoint  # noqa: E402
+from .options import ExportOptions  # noqa: E402
+from .pipeline import ExportReport  # noqa: E402
 
-__all__ = ["ExportReport", "export", "export_checkpoint"]
+__all__ = ["ExportOptions", "ExportReport", "export", "export_checkpoint"]

@@ -17,27 +17,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper
 
-from ..pooling.spec import (
-    DOMAIN,
-    OPSET_VERSION,
-    PLUGIN_VERSION,
-    POOLINGS,
-    ActivationName,
-    PoolingSpec,
-)
+from ..pooling.spec import DOMAIN, ActivationName, PoolingSpec
+from .schema import attribute_defaults
 
 OPSET = 18
 """Opset of the exported graph and of the bodies: the first with ``Split(num_outputs)``."""
 
 IR_VERSION = 10
 """First IR version with function overloads."""
-
-
-STORAGE_TYPES = ("tensor(float)", "tensor(float16)", "tensor(bfloat16)")
-"""ONNX type strings of ``gates`` and ``h``."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +124,11 @@ def build_function(variant: Variant, overload: str = "") -> FunctionProto:
         nodes,
         [helper.make_opsetid("", OPSET)],
         attributes=[],
-        attribute_protos=_attribute_defaults(),
+        attribute_protos=attribute_defaults(),
         doc_string=f"{variant.spec.name}-pooling in standard ONNX ({variant.label}).",
     )
     function.overload = overload
     return function
-
-
-def _attribute_defaults() -> list[AttributeProto]:
-    return [
-        helper.make_attribute("direction", 1),
-        helper.make_attribute("activation", "tanh"),
-        helper.make_attribute("zoneout_scale", 1.0),
-        helper.make_attribute("plugin_version", PLUGIN_VERSION),
-        helper.make_attribute("plugin_namespace", DOMAIN),
-    ]
 
 
 def _mask_nodes() -> list[NodeProto]:
@@ -260,37 +239,3 @@ def _scan_body(variant: Variant) -> GraphProto:
         inputs.append(value("step_valid", TensorProto.BOOL, None))
     outputs = [value("step_c_out", TensorProto.FLOAT, None), value("step_h", storage, None)]
     return helper.make_graph(nodes, "step", inputs, outputs)
-
-
-def register_schemas() -> None:
-    """Tell the ``onnx`` package about the operator, so that its checker knows it.
-
-    Idempotent; the schema is the one of docs/op.md.
-    """
-    for spec in POOLINGS.values():
-        if onnx.defs.has(spec.op_type, DOMAIN):
-            continue
-        onnx.defs.register_schema(_schema(spec))
-
-
-def _schema(spec: PoolingSpec) -> onnx.defs.OpSchema:
-    parameter = onnx.defs.OpSchema.FormalParameter
-    return onnx.defs.OpSchema(
-        spec.op_type,
-        DOMAIN,
-        OPSET_VERSION,
-        doc=f"{spec.name}-pooling of a quasi-recurrent layer; see docs/op.md.",
-        inputs=[
-            parameter("gates", "S", "[T, B, G*H] packed pre-activations, time-major."),
-            parameter("c0", "tensor(float)", "[B, H] state to start from."),
-            parameter("lengths", "tensor(int64)", "[B] valid steps per row, in 0..T."),
-        ],
-        outputs=[
-            parameter("h", "S", "[T, B, H] outputs, 0 beyond lengths."),
-            parameter("c_T", "tensor(float)", "[B, H] state after the last valid step."),
-        ],
-        type_constraints=[("S", list(STORAGE_TYPES), "Storage type.")],
-        attributes=[
-            onnx.defs.OpSchema.Attribute(proto.name, proto, "") for proto in _attribute_defaults()
-        ],
-    )

@@ -10,7 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from .. import __version__
 from ..errors import ExportError
 from ..metadata import KEY, Metadata
-from ..pooling.spec import BY_OP_TYPE, DOMAIN, OPSET_VERSION, ActivationName
+from ..pooling.spec import ACTIVATIONS, BY_OP_TYPE, DOMAIN, OPSET_VERSION
 from .function_body import IR_VERSION, OPSET, Variant, build_functions
 from .translate import TAG_OP_TYPE
 
@@ -207,10 +207,9 @@ def _add_functions(model: ModelProto, metadata: Metadata) -> None:
     variants = {}
     for node in pool_nodes(model.graph):
         layer = next(item for item in metadata.layers if item.node == node.name)
-        activation: ActivationName = layer.activation  # type: ignore[assignment]
         variants[node.name] = Variant(
             spec=BY_OP_TYPE[node.op_type],
-            activation=activation,
+            activation=next(name for name in ACTIVATIONS if name == layer.activation),
             storage=storage,
             reversible=layer.direction < 0,
             ragged=metadata.ragged or metadata.own_lengths,

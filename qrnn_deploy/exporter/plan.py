@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,24 +12,16 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ExportError
-from ..metadata import (
-    LENGTHS,
-    PACKED_INPUT,
-    PACKED_OUTPUT,
-    LayerInfo,
-    Metadata,
-    PortInfo,
-    StateEntry,
-    StateMode,
-)
+from ..metadata import Metadata, PortInfo
 from ..nn import QRNN, QRNNLanguageModel
 from ..nn.binding import Binding
 from ..nn.layer import LayerState, QRNNLayer
-from ..pooling.spec import OPSET_VERSION, POOLINGS
+from ..pooling.spec import OPSET_VERSION
+from .layers import layer_info, refuse_reverse, reserved_names, state_entries, weight_type
 from .observed import observe, output_ports, running
-from .ports import check_input_names, dtype_name, input_ports
+from .options import ExportOptions
+from .ports import check_input_names, input_ports
 
-_TYPES = ("float32", "float16", "bfloat16")
 _OURS: tuple[type[QRNN] | type[QRNNLayer] | type[QRNNLanguageModel], ...]
 _OURS = (QRNN, QRNNLayer, QRNNLanguageModel)
 
@@ -81,33 +73,23 @@ class Discovery(Binding):
 
 
 def make_plan(
-    module: nn.Module,
-    args: Sequence[Tensor],
-    *,
-    states: StateMode,
-    ragged: bool,
-    time_major: bool,
-    input_names: Sequence[str] | None = None,
-    output_names: Sequence[str] | None = None,
-    time_axes: Mapping[str, int | None] | None = None,
+    module: nn.Module, args: Sequence[Tensor], options: ExportOptions, time_major: bool
 ) -> Metadata:
     """Run ``module`` on ``args`` and describe its border.
 
     Args:
         module: in eval mode, on the CPU.
         args: one tensor per parameter of ``forward``, batch first, B >= 2 and T >= 2.
-        states: how the graph carries state.
-        ragged: whether the graph takes ``lengths``.
+        options: names default to those of forward's parameters; to ``logits`` for a language
+            model, dict keys, else y or y_0, y_1... for outputs.
         time_major: whether ``module`` itself takes [T, B, ...].
-        input_names: default: the names of forward's parameters.
-        output_names: default: ``logits`` for a language model, dict keys, else y or y_0, y_1...
-        time_axes: axis of time per input name (default 1, None for a 1-D input).
 
     Raises:
         ExportError: no QRNN layer, a layer used in a way that cannot be lifted, bad names.
     """
-    names = check_input_names(module, args, input_names)
-    inputs = input_ports(names, args, time_axes or {})
+    states, ragged = options.states, options.lengths
+    names = check_input_names(module, args, options.input_names)
+    inputs = input_ports(names, args, options.time_axes)
     discovery = Discovery({id(m): name for name, m in module.named_modules()}, states != "none")
     with running("on the example inputs", _hint(inputs)):
         first = observe(module, inputs, args, time_major, discovery)
@@ -121,13 +103,13 @@ def make_plan(
             "the model passes lengths to its layers itself: expected lengths=False, since they "
             "come from the model's own inputs"
         )
-    layers = [_layer_info(module, i, name) for i, name in enumerate(discovery.calls)]
+    layers = [layer_info(module, i, name) for i, name in enumerate(discovery.calls)]
     if states != "none":
-        _refuse_reverse(layers)
-    dtype = _weight_type(module, layers)
-    outputs = output_ports(module, inputs, args, first, time_major, output_names)
-    entries = _state_entries(layers, dtype) if states != "none" else []
-    _refuse_clashes(inputs, outputs, _reserved(layers, entries, states, ragged))
+        refuse_reverse(layers)
+    dtype = weight_type(module, layers)
+    outputs = output_ports(module, inputs, args, first, time_major, options.output_names)
+    entries = state_entries(layers, dtype) if states != "none" else []
+    _refuse_clashes(inputs, outputs, reserved_names(layers, entries, states, ragged))
     return Metadata(
         dtype=dtype,
         state_mode=states,
@@ -190,36 +172,6 @@ def _config(module: nn.Module) -> dict[str, Any] | None:
     return None
 
 
-def _weight_type(module: nn.Module, layers: Sequence[LayerInfo]) -> str:
-    kinds: dict[str, str] = {}
-    for info in layers:
-        layer = module.get_submodule(info.name)
-        assert isinstance(layer, QRNNLayer)
-        kinds.setdefault(dtype_name(layer.weight), info.name)
-    if len(kinds) > 1:
-        found = " and ".join(f"{kind} in {name!r}" for kind, name in kinds.items())
-        raise ExportError(
-            f"the layers have weights of {found}: expected one type; give dtype='float32'"
-        )
-    (kind,) = kinds
-    if kind not in _TYPES:
-        raise ExportError(
-            f"the model has {kind} weights, and {kind} is not exported: expected one of "
-            f"{', '.join(_TYPES)}; give dtype='float32' (--dtype float32)"
-        )
-    return kind
-
-
-def _reserved(
-    layers: Sequence[LayerInfo], entries: Sequence[StateEntry], states: StateMode, ragged: bool
-) -> set[str]:
-    names = {tensor for layer in layers for tensor in layer.tensors.values()}
-    names |= {LENGTHS} if ragged else set()
-    if states == "packed":
-        return names | {PACKED_INPUT, PACKED_OUTPUT}
-    return names | {name for entry in entries for name in (entry.input, entry.output)}
-
-
 def _refuse_clashes(
     inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], reserved: set[str]
 ) -> None:
@@ -237,50 +189,3 @@ def _refuse_clashes(
                     f"{port.name!r} names an input and an output: expected distinct names; give "
                     "output_names"
                 )
-
-
-def _layer_info(module: nn.Module, index: int, name: str) -> LayerInfo:
-    layer = module.get_submodule(name)
-    assert isinstance(layer, QRNNLayer)
-    prefix = f"layer_{index:02d}"
-    return LayerInfo(
-        index=index,
-        name=name,
-        node=f"{prefix}_pool",
-        op_type=POOLINGS[layer.pooling].op_type,
-        pooling=layer.pooling,
-        activation=layer.activation,
-        direction=-1 if layer.reverse else 1,
-        zoneout_scale=layer.zoneout_scale,
-        window=layer.window,
-        input_size=layer.input_size,
-        hidden_size=layer.hidden_size,
-        tensors={what: f"{prefix}_{what}" for what in ("input", "gates", "h", "c")},
-    )
-
-
-def _state_entries(layers: Sequence[LayerInfo], dtype: str) -> list[StateEntry]:
-    entries: list[StateEntry] = []
-    offset = 0
-    for layer in layers:
-        prefix = f"state_{layer.index:02d}"
-        wanted = [(f"{prefix}_c", "c", [layer.hidden_size], "float32")]
-        if layer.window > 1:
-            wanted.append((f"{prefix}_x", "x", [layer.window - 1, layer.input_size], dtype))
-        for name, kind, shape, state_dtype in wanted:
-            entry = StateEntry(
-                name, "c" if kind == "c" else "x", layer.index, shape, state_dtype, offset
-            )
-            entries.append(entry)
-            offset += entry.size
-    return entries
-
-
-def _refuse_reverse(layers: Sequence[LayerInfo]) -> None:
-    for layer in layers:
-        if layer.direction < 0:
-            raise ExportError(
-                f"layer {layer.name!r} runs in reverse, so its first output needs the last input "
-                "and it cannot stream: export with states='none' (--states none) to run whole "
-                "sequences"
-            )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..pooling import torch_op  # noqa: F401  (registers the torch.library operators)
 from ..pooling.spec import DOMAIN, OPSET_VERSION, PLUGIN_VERSION, POOLINGS, PoolingSpec
-from .function_body import STORAGE_TYPES, register_schemas
+from .schema import STORAGE_TYPES, register_schemas
 
 TAG_OP_TYPE = "Tag"
 

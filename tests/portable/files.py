@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qrnn_deploy import save_checkpoint
-from qrnn_deploy.exporter import export, export_checkpoint
+from qrnn_deploy.exporter import ExportOptions, export, export_checkpoint
 from qrnn_deploy.nn import QRNN, QRNNLayer
 
 CHARLM = Path(__file__).parents[2] / "examples" / "charlm"
@@ -103,7 +103,9 @@ def charlm(folder: Path) -> File:
         calls.append(Call(feed, expected, carried))
         states = {(i, kind): s for i, pair in enumerate(after) for kind, s in zip("cx", pair)}  # noqa: B905
         start = stop
-    return File(lambda out, inline: export_checkpoint(path, out, inline=inline), calls)
+    return File(
+        lambda out, inline: export_checkpoint(path, out, ExportOptions(inline=inline)), calls
+    )
 
 
 def bidirectional(folder: Path) -> File:
@@ -116,7 +118,7 @@ def bidirectional(folder: Path) -> File:
     y, _ = weights.run(x, lengths=lengths)
     return File(
         lambda out, inline: export_checkpoint(
-            path, out, states="none", lengths=True, inline=inline
+            path, out, ExportOptions(states="none", lengths=True, inline=inline)
         ),
         [Call({"x": x, "lengths": lengths}, {"y": y})],
     )
@@ -141,7 +143,9 @@ def packed(folder: Path) -> File:
     (y_4, state_4), (y_11, state_11) = chunk(4), chunk(11)
     first = {"x": x[:, :4], "state_in": packed_row(list(states.values()))}
     return File(
-        lambda out, inline: export_checkpoint(path, out, states="packed", inline=inline),
+        lambda out, inline: export_checkpoint(
+            path, out, ExportOptions(states="packed", inline=inline)
+        ),
         [
             Call(first, {"y": y_4, "state_out": state_4}),
             Call(
@@ -164,7 +168,7 @@ def ifo(folder: Path) -> File:
     y, after = weights.run(x, states)
     feed = {f"state_{index:02d}_{kind}_in": s for (index, kind), s in states.items()}
     return File(
-        lambda out, inline: export_checkpoint(path, out, inline=inline),
+        lambda out, inline: export_checkpoint(path, out, ExportOptions(inline=inline)),
         [Call({"x": x, **feed}, {"y": y, **named_states(after)})],
     )
 
