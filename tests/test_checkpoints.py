@@ -98,7 +98,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_refused_saves_leave_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot save a Linear, expected a QRNNLayer"):
+    with pytest.raises(CheckpointError, match=r"cannot save a Linear, .*qrnn_deploy\.export\("):
         save_checkpoint(torch.nn.Linear(1, 1), tmp_path / "a.pt")  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"ends in \.safetensors, \.pt or \.pth"):
         save_checkpoint(stack(), tmp_path / "a.onnx")
@@ -269,7 +269,48 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "module.pt"
     torch.save(stack(), path)
     message = refuse(path)
-    assert "asks for qrnn_deploy.nn.stack.QRNN" in message and "save_checkpoint" in message
+    assert "asks for qrnn_deploy.nn.stack.QRNN" in message
+    assert "load it where its code is" in message and "state_dict" not in message
+    assert_names_both_ways(message)
+
+
+def assert_names_both_ways(message: str) -> None:
+    """The two calls that help with a model in memory."""
+    assert "qrnn_deploy.save_checkpoint(model, path) for a model of qrnn_deploy.nn" in message
+    assert "qrnn_deploy.export(module, path, args) for a network of your own" in message
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda tensors: {"epoch": 3, "model": tensors}])
+def test_a_state_dict_is_told_what_it_lacks(wrap: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(wrap(stack().state_dict()), path)
+    message = refuse(path)
+    assert "weights without a configuration: build the model yourself" in message
+    assert "load_state_dict()" in message
+    assert_names_both_ways(message)
+    # What it says works.
+    module = QRNN(3, [4, 5], window=[2, 1], pooling="ifo")
+    content = torch.load(path, weights_only=True)
+    module.load_state_dict(content.get("model", content))
+    save_checkpoint(module, tmp_path / "whole.pt")
+    assert load_checkpoint(tmp_path / "whole.pt").config == stack().config()
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_pickle_named_safetensors_is_called_a_pickle(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps({"w": [0.0] * 40}, protocol=protocol))
+    message = refuse(path)
+    assert message.startswith("is named .safetensors but looks like a Python pickle")
+    assert "truncated" not in message
+    assert_names_both_ways(message)
+
+
+def test_a_path_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.pt")
+    path.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"bytes in its path that are not UTF-8.*rename it"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
@@ -300,7 +341,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
         ),
         (
             lambda t, h: t.update({"layers.1.bias": torch.full((20,), float("inf"))}),
-            "tensor layers.1.bias holds NaN or infinity",
+            "allow_non_finite=True (--allow-non-finite) loads it all the same",
         ),
         (
             lambda t, h: h.update(version=2),

@@ -23,11 +23,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from .._files import is_text, printable
 from ..errors import CheckpointError
+
+WAYS = (
+    "qrnn_deploy.save_checkpoint(model, path) for a model of qrnn_deploy.nn, or "
+    "qrnn_deploy.export(module, path, args) for a network of your own"
+)
+"""What to call with a model in memory whose file cannot be read."""
 
 Container = Literal["safetensors", "pytorch"]
 
 _PYTORCH_LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+
+_PICKLE = "a Python pickle, which could run code and is never opened"
+_UNKNOWN = "no known format"
 
 _LOOKS = (
     (b"\x89HDF\r\n", "an HDF5 file (Keras?)"),
@@ -65,6 +75,15 @@ class Candidate:
         """An error that names this file."""
         return CheckpointError(f"{self.path}: {problem}")
 
+    def holds_weights(self) -> bool:
+        """Whether there are tensors by name in it, as in a state dict or one level below."""
+        if not isinstance(self.content, Mapping):
+            return False
+        values = list(self.content.values())
+        for value in self.content.values():
+            values += value.values() if isinstance(value, Mapping) else ()
+        return any(isinstance(value, Tensor) for value in values)
+
     def describe(self) -> str:
         """What it looks like, for a file that no format recognises."""
         kind = "safetensors file" if self.container == "safetensors" else "PyTorch file"
@@ -82,6 +101,11 @@ def open_candidate(path: str | os.PathLike[str]) -> Candidate:
         CheckpointError: it is absent, unreadable, damaged, or neither safetensors nor PyTorch.
     """
     file = Path(path)
+    if not is_text(file):
+        raise CheckpointError(
+            f"{printable(file)}: has bytes in its path that are not UTF-8, which an exported file "
+            "cannot record: rename it"
+        )
     try:
         if file.is_dir():
             raise CheckpointError(f"{file}: is a folder, expected a checkpoint file")
@@ -109,19 +133,24 @@ def open_candidate(path: str | os.PathLike[str]) -> Candidate:
     if _is_safetensors(head, file):
         metadata, tensors = _read_safetensors(file, size)
         return Candidate(file, digest.hexdigest(), "safetensors", metadata, tensors)
+    look = _look(head)
+    named = "is named .safetensors but " if file.suffix == ".safetensors" else ""
+    fix = f": load it where its code is, then call {WAYS}" if look == _PICKLE else ""
     raise CheckpointError(
-        f"{file}: looks like {_look(head)}, expected a .safetensors or PyTorch .pt file"
+        f"{file}: {named}looks like {look}, expected a .safetensors or PyTorch .pt file{fix}"
     )
 
 
 def _is_safetensors(head: bytes, file: Path) -> bool:
-    """Eight bytes of header size, then a JSON object; a short file goes by its name."""
-    return head[8:9] == b"{" or file.suffix == ".safetensors"
+    """Eight bytes of header size, then a JSON object; a short or damaged file goes by its name."""
+    if head[8:9] == b"{":
+        return True
+    return file.suffix == ".safetensors" and (len(head) <= 8 or _look(head) == _UNKNOWN)
 
 
 def _look(head: bytes) -> str:
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "a Python pickle, which could run code and is never opened"
+        return _PICKLE
     for magic, name in _LOOKS:
         if head.startswith(magic):
             return name
@@ -136,7 +165,7 @@ def _look(head: bytes) -> str:
     try:
         head[:400].decode("ascii")
     except UnicodeDecodeError:
-        return "no known format"
+        return _UNKNOWN
     return "a text file"
 
 
@@ -176,7 +205,8 @@ def _check_zip(file: Path) -> None:
         )
     if any(name.endswith("constants.pkl") for name in names):
         raise CheckpointError(
-            f"{file}: is a TorchScript archive, expected weights: save module.state_dict() instead"
+            f"{file}: is a TorchScript archive, expected weights: build the model from its own "
+            f"code, then call {WAYS}"
         )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(
@@ -194,8 +224,7 @@ def _read_pytorch(file: Path) -> Any:
         if asked:
             raise CheckpointError(
                 f"{file}: holds a pickle that asks for {asked.group(1)[:100]}, which could run "
-                "code: refused, expected tensors and plain values: save module.state_dict() "
-                "or use qrnn_deploy.save_checkpoint"
+                f"code: refused; load it where its code is, then call {WAYS}"
             ) from None
         raise CheckpointError(
             f"{file}: is a truncated, damaged or foreign PyTorch file: {_one_line(error)}"

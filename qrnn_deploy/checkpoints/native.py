@@ -94,7 +94,8 @@ def save_checkpoint(
     if type(module) not in (QRNNLayer, QRNN, QRNNLanguageModel):
         raise CheckpointError(
             f"cannot save a {type(module).__name__}, expected a QRNNLayer, QRNN or "
-            "QRNNLanguageModel: save other modules with torch.save(module.state_dict(), ...)"
+            "QRNNLanguageModel: a network of your own goes straight to ONNX with "
+            "qrnn_deploy.export(module, path, args)"
         )
     header = {"version": VERSION, "config": module.config()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}

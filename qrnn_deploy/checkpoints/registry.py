@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..nn import QRNN, ConfigError, QRNNLanguageModel, QRNNLayer, from_config
 from ..pooling.torch_loops import STATE_DTYPES
-from .candidate import Candidate, open_candidate
+from .candidate import WAYS, Candidate, open_candidate
 from .format import Format, Parts
 from .native import NativeFormat
 
@@ -62,10 +62,14 @@ def load_checkpoint(
             return LoadedCheckpoint(
                 module, module.config(), candidate.sha256, known.name, notes, candidate.path
             )
+    unknown = f"is {candidate.describe()}, which no known format recognises"
+    if candidate.holds_weights():
+        raise candidate.error(
+            f"{unknown}, weights without a configuration: build the model yourself, load them "
+            f"with load_state_dict(), then call {WAYS}"
+        )
     readable = "; ".join(f"{known.name} ({known.description})" for known in FORMATS)
-    raise candidate.error(
-        f"is {candidate.describe()}, which no known format recognises, expected one of: {readable}"
-    )
+    raise candidate.error(f"{unknown}, expected one of: {readable}")
 
 
 def _build(
@@ -97,7 +101,7 @@ def _build(
     if spoiled and not allow_non_finite:
         raise candidate.error(
             f"tensor {spoiled[0]} holds NaN or infinity: the training diverged or the file is "
-            "damaged; allow_non_finite=True loads it all the same"
+            "damaged; allow_non_finite=True (--allow-non-finite) loads it all the same"
         )
     if spoiled:
         notes += (f"NaN or infinity in {', '.join(spoiled)} was allowed.",)
