@@ -404,7 +404,7 @@ def test_created_kernels_are_named(library: Path) -> None:
     raw.qrnn_deploy_drain_created.restype = ctypes.c_size_t
     raw.qrnn_deploy_drain_created.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     small = ctypes.create_string_buffer(b"untouched", 12)
-    assert raw.qrnn_deploy_drain_created(small, 12) == len("first\nsecond") + 1
+    assert raw.qrnn_deploy_drain_created(small, 12) == len("cpu first\ncpu second") + 1
     assert small.value == b"untouched"
     assert kernels.drain_created() == ["first", "second"]
     assert kernels.drain_created() == []

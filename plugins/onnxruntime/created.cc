@@ -10,19 +10,20 @@ constexpr size_t kMostBytes = size_t{1} << 20;
 
 }  // namespace
 
-void CreatedKernels::add(const std::string& node_name) {
+void CreatedKernels::add(const char* device, const std::string& node_name) {
+    const std::string line = std::string(device) + ' ' + node_name;
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (names_.size() + node_name.size() + 1 > kMostBytes) return;
-    if (!names_.empty()) names_ += '\n';
-    names_ += node_name;
+    if (lines_.size() + line.size() + 1 > kMostBytes) return;
+    if (!lines_.empty()) lines_ += '\n';
+    lines_ += line;
 }
 
 size_t CreatedKernels::drain(char* buffer, size_t size) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const size_t needed = names_.size() + 1;
+    const size_t needed = lines_.size() + 1;
     if (buffer != nullptr && size >= needed) {
-        std::memcpy(buffer, names_.c_str(), needed);
-        names_.clear();
+        std::memcpy(buffer, lines_.c_str(), needed);
+        lines_.clear();
     }
     return needed;
 }

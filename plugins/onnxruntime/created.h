@@ -10,15 +10,16 @@ namespace qrnn_deploy {
 
 class CreatedKernels {
   public:
-    void add(const std::string& node_name);
+    // `device`: cpu or cuda.
+    void add(const char* device, const std::string& node_name);
 
-    // Writes the names, one per line, with a terminating NUL, and forgets them. Returns the bytes
-    // that this takes; where `size` is less, it writes and forgets nothing.
+    // Writes one line "device name" for each, with a terminating NUL, and forgets them. Returns the
+    // bytes that this takes; where `size` is less, it writes and forgets nothing.
     size_t drain(char* buffer, size_t size);
 
   private:
     std::mutex mutex_;
-    std::string names_;
+    std::string lines_;
 };
 
 CreatedKernels& created_kernels();

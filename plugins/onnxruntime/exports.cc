@@ -49,6 +49,16 @@ OrtStatus* too_old(const OrtApiBase* base) {
     return nullptr;
 }
 
+// The CUDA compiler's version and the architectures that it compiled for, or null.
+std::string cuda_info() {
+#ifdef QRNN_DEPLOY_CUDA_VERSION
+    return "{\"version\": \"" QRNN_DEPLOY_CUDA_VERSION
+           "\", \"architectures\": \"" QRNN_DEPLOY_CUDA_ARCHITECTURES "\"}";
+#else
+    return "null";
+#endif
+}
+
 std::string build_info() {
 #if defined(__clang__)
     const std::string compiler = "clang " __clang_version__;
@@ -63,7 +73,7 @@ std::string build_info() {
     return "{\"version\": \"" QRNN_DEPLOY_VERSION "\", \"ort_header_version\": " +
            std::to_string(ORT_API_VERSION) +
            ", \"ort_api_version\": " + std::to_string(kApiVersion) + ", \"compiler\": \"" +
-           compiler + "\", \"isas\": [" + isas + "]}";
+           compiler + "\", \"isas\": [" + isas + "], \"cuda\": " + cuda_info() + "}";
 }
 
 }  // namespace
@@ -88,7 +98,7 @@ QRNN_DEPLOY_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* 
 // The version of the operator domain that the kernels implement.
 QRNN_DEPLOY_EXPORT int qrnn_deploy_schema_version(void) { return qrnn_deploy::kDomainVersion; }
 
-// A JSON object: versions, compiler, and the instruction sets that were compiled in.
+// A JSON object: versions, compiler, and the instruction sets and GPUs that it was compiled for.
 QRNN_DEPLOY_EXPORT const char* qrnn_deploy_build_info(void) {
     static const std::string info = qrnn_deploy::build_info();
     return info.c_str();
@@ -97,8 +107,8 @@ QRNN_DEPLOY_EXPORT const char* qrnn_deploy_build_info(void) {
 // The instruction set chosen for this machine: avx512, avx2 or portable.
 QRNN_DEPLOY_EXPORT const char* qrnn_deploy_isa(void) { return qrnn::isa_name(qrnn::best_isa()); }
 
-// Names of the nodes for which kernels were created since the last drain, one per line, ended by
-// NUL. Returns the bytes needed; drains only if `size` is at least that.
+// The nodes for which kernels were created since the last drain: lines "cpu NAME" or "cuda NAME",
+// ended by NUL. Returns the bytes needed; drains only if `size` is at least that.
 QRNN_DEPLOY_EXPORT size_t qrnn_deploy_drain_created(char* buffer, size_t size) {
     return qrnn_deploy::created_kernels().drain(buffer, size);
 }

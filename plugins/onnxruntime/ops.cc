@@ -1,9 +1,16 @@
 #include "ops.h"
 
+#include <memory>
+#include <vector>
+
+#include "cpu_kernel.h"
+#include "created.h"
 #include "pool.h"
-#include "pool_kernel.h"
 #include "shape_inference.h"
 #include "status.h"
+#ifdef QRNN_DEPLOY_CUDA_VERSION
+#include "cuda_kernel.h"
+#endif
 
 namespace qrnn_deploy {
 namespace {
@@ -11,33 +18,69 @@ namespace {
 using qrnn::Pooling;
 using qrnn::Storage;
 
-constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-constexpr auto kHalf = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
-constexpr auto kBrain = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
-constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+struct Provider {
+    const char* name;    // what ONNX Runtime calls it
+    const char* device;  // what the record of created kernels calls it
+    KernelFactory make_kernel;
+};
 
-struct PoolOp : OrtCustomOp {
-    PoolOp(const char* op_type, Pooling op_pooling, ONNXTensorElementDataType op_element,
-           Storage op_storage);
+constexpr Provider kProviders[] = {
+    {"CPUExecutionProvider", "cpu", make_cpu_kernel},
+#ifdef QRNN_DEPLOY_CUDA_VERSION
+    {"CUDAExecutionProvider", "cuda", make_cuda_kernel},
+#endif
+};
 
+struct Operator {
     const char* name;
     Pooling pooling;
-    ONNXTensorElementDataType element;
+};
+
+constexpr Operator kOperators[] = {
+    {"QRNNPoolF", Pooling::kF},
+    {"QRNNPoolFO", Pooling::kFO},
+    {"QRNNPoolIFO", Pooling::kIFO},
+    {"QRNNPoolIF", Pooling::kIF},
+};
+
+struct Element {
+    ONNXTensorElementDataType type;
     Storage storage;
+};
+
+constexpr Element kElements[] = {
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, Storage::kFloat32},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, Storage::kFloat16},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, Storage::kBFloat16},
+};
+
+constexpr auto kStateType = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+constexpr auto kLengthType = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+
+struct PoolOp : OrtCustomOp {
+    PoolOp(const Provider& op_provider, const Operator& op_op, const Element& op_element);
+
+    const Provider& provider;
+    const Operator& op;
+    const Element& element;
 };
 
 const PoolOp& self(const OrtCustomOp* op) { return *static_cast<const PoolOp*>(op); }
 
-OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
+OrtStatus* create_kernel(const OrtCustomOp* custom, const OrtApi* api, const OrtKernelInfo* info,
                          void** kernel) {
-    return guarded(*api, [&] {
-        qrnn::PoolArguments arguments;
-        arguments.pooling = self(op).pooling;
-        arguments.storage = self(op).storage;
+    return guarded(*api, [&]() -> OrtStatus* {
+        const PoolOp& op = self(custom);
+        PoolNode node = {*api, {}, {}, {}};
+        node.arguments.pooling = op.op.pooling;
+        node.arguments.storage = op.element.storage;
+        QRNN_DEPLOY_RETURN_IF_ERROR(node.read(info, op.op.name));
         PoolKernel* created = nullptr;
-        OrtStatus* status = PoolKernel::create(*api, info, self(op).name, arguments, &created);
-        *kernel = created;
-        return status;
+        QRNN_DEPLOY_RETURN_IF_ERROR(op.provider.make_kernel(info, node, &created));
+        std::unique_ptr<PoolKernel> owner(created);
+        created_kernels().add(op.provider.device, node.name);
+        *kernel = owner.release();
+        return nullptr;
     });
 }
 
@@ -48,27 +91,28 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
 
 OrtStatus* infer_shapes(const OrtCustomOp* op, OrtShapeInferContext* context) {
     return guarded(inference_api(), [&] {
-        return infer_shapes_of_pool(inference_api(), qrnn::gate_count(self(op).pooling), context);
+        const int gate_count = qrnn::gate_count(self(op).op.pooling);
+        return infer_shapes_of_pool(inference_api(), gate_count, context);
     });
 }
 
-PoolOp::PoolOp(const char* op_type, Pooling op_pooling, ONNXTensorElementDataType op_element,
-               Storage op_storage)
-    : OrtCustomOp{}, name(op_type), pooling(op_pooling), element(op_element), storage(op_storage) {
+PoolOp::PoolOp(const Provider& op_provider, const Operator& op_op, const Element& op_element)
+    : OrtCustomOp{}, provider(op_provider), op(op_op), element(op_element) {
     version = kApiVersion;
-    GetName = [](const OrtCustomOp* op) { return self(op).name; };
-    GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
+    GetName = [](const OrtCustomOp* custom) { return self(custom).op.name; };
+    GetExecutionProviderType = [](const OrtCustomOp* custom) { return self(custom).provider.name; };
     // gates, c0, lengths -> h, c_T
     GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 3; };
-    GetInputType = [](const OrtCustomOp* op, size_t index) {
-        return index == 0 ? self(op).element : index == 1 ? kFloat : kInt64;
+    GetInputType = [](const OrtCustomOp* custom, size_t index) {
+        return index == 0 ? self(custom).element.type : index == 1 ? kStateType : kLengthType;
     };
     GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 2; };
-    GetOutputType = [](const OrtCustomOp* op, size_t index) {
-        return index == 0 ? self(op).element : kFloat;
+    GetOutputType = [](const OrtCustomOp* custom, size_t index) {
+        return index == 0 ? self(custom).element.type : kStateType;
     };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+    // All on the provider's device, lengths too: a copy to the host would stop the stream.
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
     GetVariadicInputMinArity = [](const OrtCustomOp*) { return 0; };
     GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 0; };
@@ -82,27 +126,24 @@ PoolOp::PoolOp(const char* op_type, Pooling op_pooling, ONNXTensorElementDataTyp
     InferOutputShapeFn = infer_shapes;
 }
 
-// Every type of every operator: ONNX Runtime falls back to the function body of a model for an
-// operator it does not know at all, not for a type that is missing.
-const PoolOp kOperators[] = {
-    {"QRNNPoolF", Pooling::kF, kFloat, Storage::kFloat32},
-    {"QRNNPoolF", Pooling::kF, kHalf, Storage::kFloat16},
-    {"QRNNPoolF", Pooling::kF, kBrain, Storage::kBFloat16},
-    {"QRNNPoolFO", Pooling::kFO, kFloat, Storage::kFloat32},
-    {"QRNNPoolFO", Pooling::kFO, kHalf, Storage::kFloat16},
-    {"QRNNPoolFO", Pooling::kFO, kBrain, Storage::kBFloat16},
-    {"QRNNPoolIFO", Pooling::kIFO, kFloat, Storage::kFloat32},
-    {"QRNNPoolIFO", Pooling::kIFO, kHalf, Storage::kFloat16},
-    {"QRNNPoolIFO", Pooling::kIFO, kBrain, Storage::kBFloat16},
-    {"QRNNPoolIF", Pooling::kIF, kFloat, Storage::kFloat32},
-    {"QRNNPoolIF", Pooling::kIF, kHalf, Storage::kFloat16},
-    {"QRNNPoolIF", Pooling::kIF, kBrain, Storage::kBFloat16},
-};
+// Every type of every operator on every provider: ONNX Runtime falls back to the function body of
+// a model for an operator it does not know at all, not for a type that is missing.
+std::vector<PoolOp> all_operators() {
+    std::vector<PoolOp> ops;
+    for (const Provider& provider : kProviders) {
+        for (const Operator& op : kOperators) {
+            for (const Element& element : kElements) ops.emplace_back(provider, op, element);
+        }
+    }
+    return ops;
+}
 
 }  // namespace
 
 OrtStatus* add_operators(const OrtApi& api, OrtCustomOpDomain* domain) {
-    for (const PoolOp& op : kOperators) {
+    // Sessions keep pointers to them, so they are never freed.
+    static const auto& ops = *new std::vector<PoolOp>(all_operators());
+    for (const PoolOp& op : ops) {
         QRNN_DEPLOY_RETURN_IF_ERROR(api.CustomOpDomain_Add(domain, &op));
     }
     return nullptr;

@@ -95,7 +95,8 @@ class KernelLibrary:
             buffer = ctypes.create_string_buffer(size)
             needed = self._library.qrnn_deploy_drain_created(buffer, size)
             if needed <= size:
-                return [name for name in buffer.value.decode().split("\n") if name]
+                lines = [line for line in buffer.value.decode().split("\n") if line]
+                return [line.partition(" ")[2] for line in lines]  # "cpu NAME"
             size = needed
 
 
