@@ -8,13 +8,12 @@ float64, lie in ``selftest/`` and are made by ``scripts/make_selftest.py``.
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._optional import EXTRAS, library_remedy
+from ._optional import EXTRAS, library_remedy, require
 from .errors import KernelLibraryError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def result(works: bool, detail: str, remedy: str) -> dict[str, Any]:
 
 def _no_runtime() -> dict[str, Any] | None:
     try:
-        importlib.import_module(f"{__package__}.runtime")
+        require("onnxruntime", "running a model")
     except MissingDependencyError as error:
         remedy = f"pip install 'qrnn-deploy[{EXTRAS['onnxruntime']}]'"
         return result(False, str(error).partition(":")[0], remedy)

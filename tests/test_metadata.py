@@ -253,8 +253,8 @@ def stateless(raw):
 LIES = [
     (SEPARATE, lambda raw: raw["inputs"][0].update(name="text"), "has inputs tokens, state_00"),
     (SEPARATE, lambda raw: raw["outputs"][0].update(name="y"), "has outputs logits, state_00"),
-    (SEPARATE, lambda raw: raw["inputs"][0].update(dtype="int32"), r"'tokens' is 'tensor\(int64"),
-    (SEPARATE, lambda raw: raw["outputs"][0].update(dtype="float16"), "'logits' is 'tensor"),
+    (SEPARATE, lambda raw: raw["inputs"][0].update(dtype="int32"), "'tokens' is 'int64'"),
+    (SEPARATE, lambda raw: raw["outputs"][0].update(dtype="float16"), "'logits' is 'float32'"),
     (SEPARATE, lambda raw: raw["outputs"][0]["shape"].append(2), "'logits' has shape"),
     (SEPARATE, lambda raw: raw["outputs"][0]["shape"].__setitem__(2, 8), "'logits' has shape"),
     (SEPARATE, lambda raw: raw["inputs"][0]["shape"].__setitem__(1, "steps"), "'tokens' has shape"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,26 +13,40 @@ from ..metadata import LENGTHS, PACKED_INPUT, Metadata, PortInfo
 
 Array = NDArray[Any]
 
+Keep = Callable[[object], bool]
+"""Whether a runtime takes a value as it is (a tensor on its device), rather than as an array."""
 
-def as_named(metadata: Metadata, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Array]:
+
+def no_tensors(value: object) -> bool:
+    """The :data:`Keep` of a runtime that takes arrays only."""
+    return False
+
+
+def as_named(
+    metadata: Metadata, inputs: ArrayLike | Mapping[str, ArrayLike], keep: Keep = no_tensors
+) -> dict[str, Any]:
     """Inputs by name; a single array is the model's only input."""
     if isinstance(inputs, Mapping):
-        return {str(name): as_array(str(name), value) for name, value in inputs.items()}
+        return {str(name): as_array(str(name), value, keep) for name, value in inputs.items()}
     if len(metadata.inputs) != 1:
         names = ", ".join(port.name for port in metadata.inputs)
         raise InputError(
             f"got one array for a model with inputs {names}: expected a dictionary of arrays"
         )
     name = metadata.inputs[0].name
-    return {name: as_array(name, inputs)}
+    return {name: as_array(name, inputs, keep)}
 
 
-def as_array(name: str, value: ArrayLike) -> Array:
+def as_array(name: str, value: ArrayLike, keep: Keep = no_tensors) -> Any:
     """An array in this machine's byte order; ONNX Runtime reads any other as garbage.
+
+    What ``keep`` accepts is returned as it is.
 
     Raises:
         InputError: ``value`` is no array, for example rows of unequal length.
     """
+    if keep(value):
+        return value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # torch raises RuntimeError
@@ -41,7 +55,7 @@ def as_array(name: str, value: ArrayLike) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def sizes_of(metadata: Metadata, feed: Mapping[str, Array]) -> dict[str, int]:
+def sizes_of(metadata: Metadata, feed: Mapping[str, Any]) -> dict[str, int]:
     """Check the model's inputs and return the symbolic sizes (batch, time, ...).
 
     Raises:
@@ -58,11 +72,14 @@ def sizes_of(metadata: Metadata, feed: Mapping[str, Array]) -> dict[str, int]:
     return sizes
 
 
-def _check_port(port: PortInfo, value: Array, sizes: dict[str, int]) -> None:
-    if value.dtype.name != port.dtype:
+def _check_port(port: PortInfo, value: Any, sizes: dict[str, int]) -> None:
+    dtype = dtype_name(value)
+    if dtype != port.dtype:
+        array = isinstance(value, np.ndarray)
+        convert = f".astype({port.dtype!r})" if array else f".to(torch.{port.dtype})"
         raise InputError(
-            f"input {port.name!r} has dtype {value.dtype.name}, expected {port.dtype}: "
-            f"convert it with .astype({port.dtype!r})"
+            f"input {port.name!r} has dtype {dtype}, expected {port.dtype}: convert it with "
+            f"{convert}"
         )
     if value.ndim != len(port.shape):
         raise InputError(
@@ -76,6 +93,13 @@ def _check_port(port: PortInfo, value: Array, sizes: dict[str, int]) -> None:
                 f"input {port.name!r} has shape {list(value.shape)}, expected {wanted} along axis "
                 f"{axis} of {_shape_text(port)}"
             )
+
+
+def dtype_name(value: Any) -> str:
+    """NumPy's name of the element type of an array or a tensor."""
+    if isinstance(value, np.ndarray):
+        return str(value.dtype.name)
+    return str(value.dtype).removeprefix("torch.")
 
 
 def no_steps(metadata: Metadata, sizes: Mapping[str, int]) -> bool:
@@ -99,16 +123,20 @@ def no_steps(metadata: Metadata, sizes: Mapping[str, int]) -> bool:
     return bool(empty)
 
 
-def check_lengths(lengths: Array, batch: int, time: int) -> Array:
+def check_lengths(lengths: Any, batch: int, time: int) -> Any:
     """Valid lengths as int64.
+
+    A tensor on a device is cut to 0..T instead: to look at it would be to wait for the device.
 
     Raises:
         InputError: not integers, not [B], or a value outside 0..T.
     """
-    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
-        raise InputError(
-            f"lengths is {lengths.dtype.name} {list(lengths.shape)}, expected int64 [{batch}]"
-        )
+    dtype = dtype_name(lengths)
+    whole = dtype.startswith(("int", "uint"))
+    if not whole or tuple(lengths.shape) != (batch,):
+        raise InputError(f"lengths is {dtype} {list(lengths.shape)}, expected int64 [{batch}]")
+    if not isinstance(lengths, np.ndarray):
+        return lengths.long().clamp(0, time)
     lengths = lengths.astype(np.int64)
     if lengths.size and (lengths.min() < 0 or lengths.max() > time):
         raise InputError(
@@ -117,14 +145,14 @@ def check_lengths(lengths: Array, batch: int, time: int) -> Array:
     return lengths
 
 
-def complete(metadata: Metadata, feed: dict[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+def complete(metadata: Metadata, feed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
     """A full feed: checked inputs, lengths (default: all steps) and states (default: zero).
 
     Raises:
         InputError: see :func:`sizes_of`; also for unknown names and misfitting states.
     """
     sizes = sizes_of(metadata, feed)
-    full = {port.name: np.ascontiguousarray(feed[port.name]) for port in metadata.inputs}
+    full = {port.name: _contiguous(feed[port.name]) for port in metadata.inputs}
     batch, time = sizes.get("batch", 1), sizes.get("time", 0)
     if metadata.ragged:
         given = feed.get(LENGTHS)
@@ -137,12 +165,12 @@ def complete(metadata: Metadata, feed: dict[str, Array]) -> tuple[dict[str, Arra
         value = feed.get(name)
         if value is None:
             value = np.zeros(shape, dtype)
-        elif value.shape != shape or value.dtype != np.dtype(dtype):
+        elif tuple(value.shape) != shape or dtype_name(value) != dtype:
             raise InputError(
-                f"state {name!r} is {value.dtype.name} {list(value.shape)}, "
+                f"state {name!r} is {dtype_name(value)} {list(value.shape)}, "
                 f"expected {dtype} {list(shape)}"
             )
-        full[name] = np.ascontiguousarray(value)
+        full[name] = _contiguous(value)
     unknown = sorted(set(feed) - set(full))
     if unknown:
         raise InputError(f"unknown input {unknown[0]!r}: expected {', '.join(full)}")
@@ -156,13 +184,18 @@ def state_inputs(metadata: Metadata, batch: int) -> list[tuple[str, tuple[int, .
     return [(s.input, (batch, *s.shape), s.dtype) for s in metadata.states]
 
 
-def empty_outputs(metadata: Metadata, sizes: Mapping[str, int]) -> dict[str, Array]:
+def empty_outputs(
+    metadata: Metadata, sizes: Mapping[str, int], feed: Mapping[str, Any]
+) -> dict[str, Any]:
     """The outputs of zero steps. ONNX Runtime's Scan refuses T = 0, so no runtime is asked.
+
+    Where the feed holds tensors, so does the answer.
 
     Raises:
         InputError: an output has no time axis, so zero steps have no answer.
     """
-    outputs = {}
+    outputs: dict[str, Any] = {}
+    tensors = [value for value in feed.values() if not isinstance(value, np.ndarray)]
     for port in metadata.outputs:
         if port.time_axis is None:
             raise InputError(
@@ -170,8 +203,22 @@ def empty_outputs(metadata: Metadata, sizes: Mapping[str, int]) -> dict[str, Arr
             )
         shape = [sizes.get(s, 0) if isinstance(s, str) else s for s in port.shape]
         shape[port.time_axis] = 0
-        outputs[port.name] = np.zeros(shape, np.dtype(port.dtype))
+        outputs[port.name] = (
+            _empty_tensor(tensors[0], shape, port.dtype)
+            if tensors
+            else np.zeros(shape, np.dtype(port.dtype))
+        )
     return outputs
+
+
+def _empty_tensor(like: Any, shape: list[int], dtype: str) -> Any:
+    import torch
+
+    return torch.zeros(shape, dtype=getattr(torch, dtype), device=like.device)
+
+
+def _contiguous(value: Any) -> Any:
+    return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value.contiguous()
 
 
 def _shape_text(port: PortInfo) -> str:

@@ -41,6 +41,10 @@ class OrtMemory:
             self._arrays[base] = pair
             self.bound.append((name, f"{base}_out", (_shared(pair[0]), _shared(pair[1]))))
 
+    def keeps(self, value: object) -> bool:
+        """Nothing but arrays."""
+        return feeds.no_tensors(value)
+
     def plan(self, feed: Mapping[str, Array], sizes: Mapping[str, int]) -> OrtPlan:
         """A plan for chunks like ``feed``, whose symbolic sizes are ``sizes``.
 

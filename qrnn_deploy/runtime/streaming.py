@@ -43,6 +43,9 @@ class Plan(Protocol):
 class StreamMemory(Protocol):
     """The states of some streams, each in two buffers that take turns, in one runtime."""
 
+    def keeps(self, value: object) -> bool:
+        """Whether a step takes ``value`` as it is (a tensor on the device), not as an array."""
+
     def plan(self, feed: Mapping[str, Any], sizes: Mapping[str, int]) -> Plan:
         """A plan for chunks like ``feed``, whose symbolic sizes are ``sizes``."""
 
@@ -103,7 +106,7 @@ class StreamingSession:
             ModelError: as for :class:`Session`.
         """
         if isinstance(model, (str, os.PathLike)):
-            from .session import Session
+            from . import Session
 
             model = Session(model, kernel=kernel, threads=threads, providers=providers)
         self.session = model
@@ -167,7 +170,7 @@ class StreamingSession:
         if plan is None:
             feed, sizes = self._checked(inputs, lengths)
             if feeds.no_steps(self.metadata, sizes):
-                return self._result(feeds.empty_outputs(self.metadata, sizes))
+                return self._result(feeds.empty_outputs(self.metadata, sizes, feed))
             plan = self._plan(feed, sizes)
         outputs = plan.run(feed, self._side)
         self._side = 1 - self._side
@@ -223,9 +226,9 @@ class StreamingSession:
 
     def _checked(
         self, inputs: ArrayLike | Mapping[str, ArrayLike], lengths: ArrayLike | None
-    ) -> tuple[dict[str, Array], dict[str, int]]:
+    ) -> tuple[dict[str, Any], dict[str, int]]:
         meta = self.metadata
-        feed = feeds.as_named(meta, inputs)
+        feed = feeds.as_named(meta, inputs, self._memory.keeps)
         sizes = feeds.sizes_of(meta, feed)
         batch = sizes.get("batch", self.batch_size)
         if batch != self.batch_size:
@@ -243,7 +246,9 @@ class StreamingSession:
         ordered = {port.name: feed[port.name] for port in meta.inputs}
         time = sizes.get("time", 0)
         if meta.ragged:
-            given = np.full((batch,), time) if lengths is None else feeds.as_array(LENGTHS, lengths)
+            if lengths is None:
+                lengths = np.full((batch,), time)
+            given = feeds.as_array(LENGTHS, lengths, self._memory.keeps)
             ordered[LENGTHS] = feeds.check_lengths(given, batch, time)
         elif lengths is not None:
             raise InputError(
@@ -251,9 +256,9 @@ class StreamingSession:
             )
         return ordered, sizes
 
-    def _plan(self, feed: Mapping[str, Array], sizes: Mapping[str, int]) -> Plan:
+    def _plan(self, feed: Mapping[str, Any], sizes: Mapping[str, int]) -> Plan:
         # Shapes in the order of the metadata; the fast path knows a single one bare.
-        shapes = tuple(array.shape for array in feed.values())
+        shapes = tuple(tuple(value.shape) for value in feed.values())
         key: Any = shapes if self._only is None else shapes[0]
         plan = self._plans.get(key)
         if plan is None:
@@ -265,5 +270,5 @@ class StreamingSession:
             self._plans.move_to_end(key)
         return plan
 
-    def _result(self, outputs: dict[str, Array]) -> Any:
+    def _result(self, outputs: Mapping[str, Any]) -> Any:
         return outputs if self._single_output is None else outputs[self._single_output]
