@@ -91,10 +91,10 @@ def test_library_that_cannot_be_used(monkeypatch):
 
 
 def test_no_runtime(monkeypatch):
-    def gone(name):
+    def gone(module, feature):
         raise MissingDependencyError("running a model needs onnxruntime, which is not in: pip ...")
 
-    monkeypatch.setattr(_selftest.importlib, "import_module", gone)
+    monkeypatch.setattr(_selftest, "require", gone)
     wanted = {
         "works": False,
         "detail": "running a model needs onnxruntime, which is not in",
