@@ -21,12 +21,14 @@ namespace qrnn {
 enum class Pooling { kF, kFO, kIFO, kIF };
 enum class Activation { kTanh, kRelu, kIdentity };
 
-constexpr bool has_output_gate(Pooling p) { return p == Pooling::kFO || p == Pooling::kIFO; }
-constexpr bool has_input_gate(Pooling p) { return p == Pooling::kIFO || p == Pooling::kIF; }
+QRNN_HD constexpr bool has_output_gate(Pooling p) {
+    return p == Pooling::kFO || p == Pooling::kIFO;
+}
+QRNN_HD constexpr bool has_input_gate(Pooling p) { return p == Pooling::kIFO || p == Pooling::kIF; }
 
 // Blocks of H columns in `gates`, in the order z, f, o, i, absent ones left out.
-constexpr int gate_count(Pooling p) { return 2 + has_output_gate(p) + has_input_gate(p); }
-constexpr int input_gate_block(Pooling p) { return has_output_gate(p) ? 3 : 2; }
+QRNN_HD constexpr int gate_count(Pooling p) { return 2 + has_output_gate(p) + has_input_gate(p); }
+QRNN_HD constexpr int input_gate_block(Pooling p) { return has_output_gate(p) ? 3 : 2; }
 
 template <class M, Activation A>
 QRNN_HD typename M::V activate(typename M::V x) {

@@ -1,0 +1,415 @@
+// The bodies of the GPU kernels, as templates over a thread context, so that the same lines run on
+// the GPU and, with real threads and barriers, in the tests of a machine without one (docs/gpu.md).
+//
+// A context has
+//   kWarp                         threads that hold neighbouring lanes of one group
+//   thread(), block()             the indices of this thread
+//   barrier()                     of the block's threads
+//   shared()                      the block's memory, floats
+//   take_ticket(counter)          an atomic increment; the old value
+//   publish(flag, value)          store; what the block wrote before its last barrier is seen by
+//   wait_for(flag, value)         who has waited until the flag was at least `value`
+//
+// Walk order: step i of a row is t = i, or t = length-1-i where `reverse`; beyond the length both
+// are t = i, and h is zero there.
+#ifndef QRNN_DEPLOY_CORE_GPU_KERNELS_H_
+#define QRNN_DEPLOY_CORE_GPU_KERNELS_H_
+
+#include <stdint.h>
+
+#include "gpu_lanes.h"
+#include "gpu_plan.h"
+#include "segment.h"
+
+#if defined(__CUDA_ARCH__)
+#define QRNN_UNROLL _Pragma("unroll")
+#else
+#define QRNN_UNROLL
+#endif
+
+namespace qrnn {
+
+template <class T>
+struct GpuCall {
+    const T* gates;
+    const float* c0;
+    const int64_t* lengths;
+    T* h;
+    float* c_T;
+    int64_t batch, hidden;
+    int steps;
+    bool reverse;
+    float zoneout_scale;
+    float least_candidate;  // where the activation is not tanh: 0 for relu, -inf for identity
+    // kScan and kChain
+    int warps;
+    // kChain
+    uint32_t* ticket;
+    uint32_t* flags;  // [chunks, groups]
+    float* segments;  // [chunks, groups, 2, channels_per_thread, kWarp]
+    float* states;    // [anchors, groups, channels_per_thread, kWarp]
+    int groups;
+};
+
+// The channels of one thread, and where they lie.
+template <class T, Pooling P, int kCount>
+struct Lane {
+    using C = Channels<T, kCount>;
+    static constexpr int kGates = gate_count(P);
+
+    bool exists = false;
+    int length = 0;  // 0 where the lane does not exist
+    int64_t index;   // in [B, H]
+    const T* gates;  // of t = 0
+    T* h;            // of t = 0
+    int64_t block, gates_step, h_step;
+    int first, direction;  // t of step i is first + direction * i
+
+    QRNN_HD Lane(const GpuCall<T>& a, int64_t position) : index(position * kCount) {
+        const int64_t lanes = a.batch * a.hidden;
+        exists = index < lanes;
+        if (!exists) index = 0;
+        // A 64-bit division costs a hundred instructions.
+        const int64_t row = lanes <= INT32_MAX
+                                ? static_cast<int64_t>(static_cast<uint32_t>(index) /
+                                                       static_cast<uint32_t>(a.hidden))
+                                : index / a.hidden;
+        block = a.hidden;
+        h_step = lanes;
+        gates_step = lanes * kGates;
+        gates = a.gates + (row * kGates * a.hidden + (index - row * a.hidden));
+        h = a.h + index;
+        if (exists) {
+            const int64_t wanted = a.lengths[row];
+            length = static_cast<int>(wanted < 0 ? 0 : wanted > a.steps ? a.steps : wanted);
+        }
+        first = a.reverse ? length - 1 : 0;
+        direction = a.reverse ? -1 : 1;
+    }
+
+    QRNN_HD int64_t time(int i) const { return first + static_cast<int64_t>(direction) * i; }
+    QRNN_HD void load(typename C::Raw (&raw)[kGates], int i) const {
+        const T* p = gates + time(i) * gates_step;
+        QRNN_UNROLL
+        for (int gate = 0; gate < kGates; ++gate) raw[gate] = C::load(p + gate * block);
+    }
+    QRNN_HD void store(int i, typename C::V x) const { C::store(h + time(i) * h_step, x); }
+    QRNN_HD void store_zero(int t) const { C::store(h + t * h_step, C::M::set(0.0f)); }
+    QRNN_HD typename C::V state(const float* states) const {
+        typename C::V c;
+        get(states + index, 1, &c);
+        return c;
+    }
+    QRNN_HD void store_state(float* states, typename C::V c) const { put(states + index, 1, c); }
+};
+
+template <class M, Pooling P, bool kTanh, class C, class T>
+QRNN_HD Terms<M> terms_of_raw(const GpuCall<T>& a, const typename C::Raw (&raw)[gate_count(P)]) {
+    using V = typename M::V;
+    const V xz = C::value(raw[0]);
+    V z;
+    if constexpr (kTanh) {
+        z = activate<M, Activation::kTanh>(xz);
+    } else {
+        z = M::max_or_nan(xz, M::set(a.least_candidate));
+    }
+    V xi = xz;
+    if constexpr (has_input_gate(P)) xi = C::value(raw[input_gate_block(P)]);
+    return terms_of<M, P>(z, C::value(raw[1]), xi, M::set(a.zoneout_scale));
+}
+
+// The raw values of the gate that hidden() needs, of any gate where it needs none.
+template <Pooling P, class Raw>
+QRNN_HD Raw output_gate(const Raw (&raw)[gate_count(P)]) {
+    return raw[has_output_gate(P) ? 2 : 0];
+}
+
+// kStep: T = 1. The gates are loaded before the length is known: with one step they exist.
+template <class T, Pooling P, bool kTanh, int kCount, class Context>
+QRNN_HD void step_kernel(Context& context, const GpuCall<T>& a) {
+    using L = Lane<T, P, kCount>;
+    using C = typename L::C;
+    using M = typename C::M;
+    const L lane(a, context.block() * (a.warps * Context::kWarp) + context.thread());
+    if (!lane.exists) return;
+    typename C::Raw raw[L::kGates];
+    QRNN_UNROLL
+    for (int gate = 0; gate < L::kGates; ++gate) {
+        raw[gate] = C::load(lane.gates + gate * lane.block);
+    }
+    typename C::V c = lane.state(a.c0);
+    typename C::V h = M::set(0.0f);
+    if (lane.length > 0) {
+        c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw));
+        h = hidden<M, P>(c, C::value(output_gate<P>(raw)));
+    }
+    C::store(lane.h, h);
+    lane.store_state(a.c_T, c);
+}
+
+// kWalk: a thread walks through all steps of its lane, kAhead steps of loads in flight.
+template <class T, Pooling P, bool kTanh, int kCount, int kAhead, class Context>
+QRNN_HD void walk_kernel(Context& context, const GpuCall<T>& a) {
+    using L = Lane<T, P, kCount>;
+    using C = typename L::C;
+    using M = typename C::M;
+    const L lane(a, context.block() * (a.warps * Context::kWarp) + context.thread());
+    if (!lane.exists) return;
+    const int n = lane.length;
+    typename C::V c = lane.state(a.c0);
+    typename C::Raw raw[kAhead][L::kGates] = {};
+    QRNN_UNROLL
+    for (int d = 0; d < kAhead; ++d) {
+        if (d < n) lane.load(raw[d], d);
+    }
+    int i = 0;
+    for (; i + kAhead <= n; i += kAhead) {
+        QRNN_UNROLL
+        for (int d = 0; d < kAhead; ++d) {
+            c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw[d]));
+            lane.store(i + d, hidden<M, P>(c, C::value(output_gate<P>(raw[d]))));
+            if (i + d + kAhead < n) lane.load(raw[d], i + d + kAhead);
+        }
+    }
+    QRNN_UNROLL
+    for (int d = 0; d < kAhead - 1; ++d) {
+        if (i + d < n) {
+            c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw[d]));
+            lane.store(i + d, hidden<M, P>(c, C::value(output_gate<P>(raw[d]))));
+        }
+    }
+    lane.store_state(a.c_T, c);
+    for (int t = n; t < a.steps; ++t) lane.store_zero(t);
+}
+
+// What kScan and kChain do with the kSpan steps of one thread that begin at step `begin`.
+template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
+struct Span {
+    using L = Lane<T, P, kCount>;
+    using C = typename L::C;
+    using M = typename C::M;
+    using V = typename C::V;
+    using Raw = typename C::Raw;
+
+    Terms<M> terms[kSteps];
+    Raw output[kSteps];
+
+    static QRNN_HD void load(const L& lane, int begin, Raw (&raw)[kSteps][L::kGates]) {
+        QRNN_UNROLL
+        for (int s = 0; s < kSteps; ++s) {
+            if (begin + s < lane.length) lane.load(raw[s], begin + s);
+        }
+    }
+
+    // The span as a map of the state.
+    QRNN_HD Segment<M> prepare(const GpuCall<T>& a, const L& lane, int begin,
+                               const Raw (&raw)[kSteps][L::kGates]) {
+        Segment<M> run = no_steps<M, P>();
+        QRNN_UNROLL
+        for (int s = 0; s < kSteps; ++s) {
+            terms[s] = terms_of_raw<M, P, kTanh, C>(a, raw[s]);
+            output[s] = output_gate<P>(raw[s]);
+            const Segment<M> longer = append<M, P>(run, terms[s]);
+            if (begin + s < lane.length) run = longer;
+        }
+        return run;
+    }
+
+    // From the state before the span: h, and c_T where the span holds the row's last step.
+    QRNN_HD void replay(const GpuCall<T>& a, const L& lane, int begin, V c) const {
+        if (!lane.exists) return;
+        QRNN_UNROLL
+        for (int s = 0; s < kSteps; ++s) {
+            const int i = begin + s;
+            if (i < lane.length) {
+                c = advance<M, P>(c, terms[s]);
+                lane.store(i, hidden<M, P>(c, C::value(output[s])));
+            } else if (i < a.steps) {
+                lane.store_zero(i);
+            }
+        }
+        if (begin < lane.length && lane.length <= begin + kSteps) lane.store_state(a.c_T, c);
+    }
+};
+
+// Segments in memory, [2, kCount, kWarp] floats each.
+template <class Context, int kCount>
+constexpr int kSegmentFloats = 2 * kCount * Context::kWarp;
+
+template <class Context, int kCount, class M>
+QRNN_HD void put_segment(float* p, int x, const Segment<M>& run) {
+    put(p + x, Context::kWarp, run.share);
+    put(p + kCount * Context::kWarp + x, Context::kWarp, run.state);
+}
+template <class Context, int kCount, class M>
+QRNN_HD Segment<M> get_segment(const float* p, int x) {
+    Segment<M> run;
+    get(p + x, Context::kWarp, &run.share);
+    get(p + kCount * Context::kWarp + x, Context::kWarp, &run.state);
+    return run;
+}
+
+// kScan: a block owns a group of lanes. Its warps take successive spans of a chunk; each then
+// joins the segments of those before it. The segments alternate between two buffers, so that one
+// barrier per chunk is enough. Shared memory: 2 * warps segments.
+template <class T, Pooling P, bool kTanh, int kCount, int kSteps, class Context>
+QRNN_HD void scan_kernel(Context& context, const GpuCall<T>& a) {
+    using S = Span<T, P, kTanh, kCount, kSteps>;
+    using L = typename S::L;
+    using M = typename S::M;
+    constexpr int kFloats = kSegmentFloats<Context, kCount>;
+    const int x = context.thread() % Context::kWarp;
+    const int warp = context.thread() / Context::kWarp;
+    const L lane(a, context.block() * Context::kWarp + x);
+    const int chunk_steps = a.warps * kSteps;
+
+    typename S::V c = lane.state(a.c0);  // at the start of the chunk, the same in every warp
+    const typename S::V c0 = c;
+    typename S::Raw raw[kSteps][L::kGates] = {};
+    S::load(lane, warp * kSteps, raw);
+    float* buffer = context.shared();
+    float* other = buffer + a.warps * kFloats;
+    for (int chunk = 0; chunk < a.steps; chunk += chunk_steps) {
+        const int begin = chunk + warp * kSteps;
+        S span;
+        put_segment<Context, kCount>(buffer + warp * kFloats, x, span.prepare(a, lane, begin, raw));
+        S::load(lane, begin + chunk_steps, raw);
+#if !defined(QRNN_MUTATE_SCAN_BARRIER)
+        context.barrier();
+#endif
+        typename S::V mine = c;
+        for (int w = 0; w < a.warps; ++w) {
+            if (w == warp) mine = c;
+            if (chunk + w * kSteps < lane.length) {
+                c = apply<M, P>(get_segment<Context, kCount, M>(buffer + w * kFloats, x), c);
+            }
+        }
+        span.replay(a, lane, begin, mine);
+        float* const last = buffer;
+        buffer = other;
+        other = last;
+    }
+    // After a barrier: c_T may be c0, which the other warps have read.
+    if (lane.exists && lane.length == 0 && warp == 0) lane.store_state(a.c_T, c0);
+}
+
+// kChain: a block takes one chunk of one group, in the order of its ticket: the blocks of all
+// earlier chunks have started, so waiting for them ends. It publishes its segment before it waits;
+// then it joins the segments since the last anchor, its warps a share each, always in the same
+// order. Anchors (every kAnchorEvery-th chunk) publish the state at their end, so that the number
+// of segments to join stays bounded. Shared memory: (2 * warps + 1) segments.
+//
+// c0 is read by the blocks of chunk 0 alone, and c_T written only after them: they may be one.
+template <class T, Pooling P, bool kTanh, int kCount, int kSteps, class Context>
+QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
+    using S = Span<T, P, kTanh, kCount, kSteps>;
+    using L = typename S::L;
+    using M = typename S::M;
+    using V = typename S::V;
+    constexpr int kFloats = kSegmentFloats<Context, kCount>;
+    constexpr uint32_t kSegmentIsThere = 1, kStateIsThere = 2;
+    float* const own = context.shared();              // of this chunk's spans
+    float* const joined = own + a.warps * kFloats;    // of each warp's share of earlier chunks
+    float* const extra = joined + a.warps * kFloats;  // first the ticket
+
+    if (context.thread() == 0) {
+        const uint32_t taken = context.take_ticket(a.ticket);
+        memcpy(extra, &taken, sizeof taken);
+    }
+    context.barrier();
+    uint32_t ticket;
+    memcpy(&ticket, extra, sizeof ticket);
+    const int chunk = static_cast<int>(ticket / static_cast<uint32_t>(a.groups));
+    const int group = static_cast<int>(ticket % static_cast<uint32_t>(a.groups));
+    const int x = context.thread() % Context::kWarp;
+    const int warp = context.thread() / Context::kWarp;
+    const L lane(a, static_cast<int64_t>(group) * Context::kWarp + x);
+    const int chunk_steps = a.warps * kSteps;
+    const int chunk_begin = chunk * chunk_steps;
+    const int begin = chunk_begin + warp * kSteps;
+    const auto slot = [&a, group](int of_chunk) {
+        return static_cast<int64_t>(of_chunk) * a.groups + group;
+    };
+    const auto anchor_state = [&a, group](int anchor) {
+        return a.states + (static_cast<int64_t>(anchor / kAnchorEvery) * a.groups + group) *
+                              (kCount * Context::kWarp);
+    };
+
+    S span;
+    {
+        typename S::Raw raw[kSteps][L::kGates] = {};
+        S::load(lane, begin, raw);
+        put_segment<Context, kCount>(own + warp * kFloats, x, span.prepare(a, lane, begin, raw));
+    }
+    context.barrier();
+
+    // The state before the chunk, in every warp.
+    V c = M::set(0.0f);
+    if (chunk == 0) {
+        c = lane.state(a.c0);
+    } else {
+        if (warp == 0) {
+            Segment<M> run = no_steps<M, P>();
+            for (int w = 0; w < a.warps; ++w) {
+                if (chunk_begin + w * kSteps < lane.length) {
+                    run = join<M, P>(run, get_segment<Context, kCount, M>(own + w * kFloats, x));
+                }
+            }
+            put_segment<Context, kCount>(a.segments + slot(chunk) * kFloats, x, run);
+        }
+        context.barrier();
+        if (context.thread() == 0) context.publish(a.flags + slot(chunk), kSegmentIsThere);
+
+        const int anchor = (chunk - 1) / kAnchorEvery * kAnchorEvery;
+        const int earlier = chunk - anchor - 1;  // segments to join
+        for (int k = context.thread(); k <= earlier; k += a.warps * Context::kWarp) {
+            context.wait_for(a.flags + slot(anchor + k), k == 0 ? kStateIsThere : kSegmentIsThere);
+        }
+#if !defined(QRNN_MUTATE_CHAIN_BARRIER)
+        context.barrier();
+#endif
+        const int from = anchor + 1 + earlier * warp / a.warps;
+        const int to = anchor + 1 + earlier * (warp + 1) / a.warps;
+        if (from < to) {
+            Segment<M> run = get_segment<Context, kCount, M>(a.segments + slot(from) * kFloats, x);
+            for (int k = from + 1; k < to; ++k) {
+                if (k * chunk_steps < lane.length) {
+                    run = join<M, P>(
+                        run, get_segment<Context, kCount, M>(a.segments + slot(k) * kFloats, x));
+                }
+            }
+            put_segment<Context, kCount>(joined + warp * kFloats, x, run);
+        }
+        get(anchor_state(anchor) + x, Context::kWarp, &c);
+        context.barrier();
+        for (int w = 0; w < a.warps; ++w) {
+            const int first = anchor + 1 + earlier * w / a.warps;
+            const int last = anchor + 1 + earlier * (w + 1) / a.warps;
+            if (first < last && first * chunk_steps < lane.length) {
+                c = apply<M, P>(get_segment<Context, kCount, M>(joined + w * kFloats, x), c);
+            }
+        }
+    }
+
+    V mine = c;
+    for (int w = 0; w < a.warps; ++w) {
+        if (w == warp) mine = c;
+        if (chunk_begin + w * kSteps < lane.length) {
+            c = apply<M, P>(get_segment<Context, kCount, M>(own + w * kFloats, x), c);
+        }
+    }
+    if (chunk % kAnchorEvery == 0) {
+        if (warp == 0) put(anchor_state(chunk) + x, Context::kWarp, c);
+        context.barrier();
+        if (context.thread() == 0) context.publish(a.flags + slot(chunk), kStateIsThere);
+    }
+    span.replay(a, lane, begin, mine);
+    // After a barrier: c_T may be c0, which the other warps have read.
+    if (chunk == 0 && warp == 0 && lane.exists && lane.length == 0) {
+        lane.store_state(a.c_T, c);
+    }
+}
+
+}  // namespace qrnn
+
+#endif  // QRNN_DEPLOY_CORE_GPU_KERNELS_H_

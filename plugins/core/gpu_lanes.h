@@ -1,0 +1,182 @@
+// The value types of the GPU kernels: one channel or two in a thread, and how they are moved.
+// Compiled by g++ too, where the kernels are emulated; there the approximate instructions are
+// stood in for by functions that err as much as their specification allows.
+#ifndef QRNN_DEPLOY_CORE_GPU_LANES_H_
+#define QRNN_DEPLOY_CORE_GPU_LANES_H_
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "activations.h"
+#include "lanes_pair.h"
+#include "storage.h"
+
+namespace qrnn {
+
+template <class ActivationPolicy>
+struct GpuLanes {
+    using Activations = ActivationPolicy;
+    using V = float;
+    static constexpr int width = 1;
+
+    static QRNN_HD V set(float x) { return x; }
+    static QRNN_HD V add(V a, V b) { return a + b; }
+    static QRNN_HD V sub(V a, V b) { return a - b; }
+    static QRNN_HD V mul(V a, V b) { return a * b; }
+    static QRNN_HD V fma(V a, V b, V c) { return fmaf(a, b, c); }
+    static QRNN_HD V negate(V x) { return -x; }
+    static QRNN_HD V absolute(V x) { return fabsf(x); }
+    static QRNN_HD V copy_sign(V x, V sign) { return copysignf(x, sign); }
+    static QRNN_HD V max_or_nan(V x, V limit) { return x < limit ? limit : x; }
+    static QRNN_HD V min_or_nan(V x, V limit) { return limit < x ? limit : x; }
+    static QRNN_HD V where_less(V x, V limit, V yes, V no) { return x < limit ? yes : no; }
+
+    // One instruction of the special-function unit each; results below 2^-126 are 0.
+    static QRNN_HD V exp2(V x) {
+#if defined(__CUDA_ARCH__)
+        asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
+        return x;
+#else
+        return normal_or_zero(exp2f(x));
+#endif
+    }
+    static QRNN_HD V fast_reciprocal(V x) {
+#if defined(__CUDA_ARCH__)
+        asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(x));
+        return x;
+#else
+        return normal_or_zero(1.0f / x);
+#endif
+    }
+    // Relative error 2^-11.
+    static QRNN_HD V hardware_tanh(V x) {
+#if defined(__CUDA_ARCH__)
+        asm("tanh.approx.f32 %0, %0;" : "+f"(x));
+        return x;
+#else
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        const float error = (bits * 2654435761u >> 31) != 0 ? 0x1p-11f : -0x1p-11f;
+        const float y = tanhf(x) * (1.0f + error);
+        return fabsf(y) > 1.0f ? copysignf(1.0f, x) : y;
+#endif
+    }
+
+  private:
+    static QRNN_HD V normal_or_zero(V x) { return fabsf(x) < 0x1p-126f ? 0.0f : x; }
+};
+
+template <class T>
+struct ActivationsFor;
+template <>
+struct ActivationsFor<float> {
+    using Policy = FastActivations;
+};
+template <>
+struct ActivationsFor<Float16> {
+    using Policy = Float16Activations;
+};
+template <>
+struct ActivationsFor<BFloat16> {
+    using Policy = BFloat16Activations;
+};
+
+// Data that is read once: not kept in the caches that others need.
+template <class Word>
+QRNN_HD Word load_once(const Word* p) {
+#if defined(__CUDA_ARCH__)
+    return __ldcs(p);
+#else
+    return *p;
+#endif
+}
+
+QRNN_HD float widen(uint16_t bits, BFloat16) { return to_float(BFloat16{bits}); }
+QRNN_HD float widen(uint16_t bits, Float16) {
+#if defined(__CUDA_ARCH__)
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+#else
+    return to_float(Float16{bits});
+#endif
+}
+QRNN_HD uint16_t narrow(float x, BFloat16) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint16_t bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+#else
+    return from_float<BFloat16>(x).bits;
+#endif
+}
+QRNN_HD uint16_t narrow(float x, Float16) {
+#if defined(__CUDA_ARCH__)
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+#else
+    return from_float<Float16>(x).bits;
+#endif
+}
+
+// What a thread holds of one array at one step: kCount neighbouring channels, in the storage type
+// (Raw, as it is loaded) and as values (V).
+template <class T, int kCount>
+struct Channels;
+
+template <>
+struct Channels<float, 1> {
+    using M = GpuLanes<FastActivations>;
+    using V = float;
+    using Raw = float;
+    static QRNN_HD Raw load(const float* p) { return load_once(p); }
+    static QRNN_HD V value(Raw raw) { return raw; }
+    static QRNN_HD void store(float* p, V x) { *p = x; }
+};
+
+template <class T>
+struct Channels<T, 1> {
+    using M = GpuLanes<typename ActivationsFor<T>::Policy>;
+    using V = float;
+    using Raw = uint16_t;
+    static QRNN_HD Raw load(const T* p) { return load_once(reinterpret_cast<const uint16_t*>(p)); }
+    static QRNN_HD V value(Raw raw) { return widen(raw, T{}); }
+    static QRNN_HD void store(T* p, V x) { p->bits = narrow(x, T{}); }
+};
+
+template <class T>
+struct Channels<T, 2> {
+    using M = PairLanes<GpuLanes<typename ActivationsFor<T>::Policy>>;
+    using V = typename M::V;
+    using Raw = uint32_t;
+    static QRNN_HD Raw load(const T* p) { return load_once(reinterpret_cast<const uint32_t*>(p)); }
+    static QRNN_HD V value(Raw raw) {
+        return {widen(static_cast<uint16_t>(raw), T{}),
+                widen(static_cast<uint16_t>(raw >> 16), T{})};
+    }
+    static QRNN_HD void store(T* p, V x) {
+        const uint32_t low = narrow(x.a, T{});
+        const uint32_t high = narrow(x.b, T{});
+        *reinterpret_cast<uint32_t*>(p) = low | high << 16;
+    }
+};
+
+// Values as float32 in memory, the channels of a thread `stride` apart.
+QRNN_HD void put(float* p, int64_t, float x) { *p = x; }
+QRNN_HD void get(const float* p, int64_t, float* x) { *x = *p; }
+template <class Pair>
+QRNN_HD void put(float* p, int64_t stride, Pair x) {
+    p[0] = x.a;
+    p[stride] = x.b;
+}
+template <class Pair>
+QRNN_HD void get(const float* p, int64_t stride, Pair* x) {
+    x->a = p[0];
+    x->b = p[stride];
+}
+
+}  // namespace qrnn
+
+#endif  // QRNN_DEPLOY_CORE_GPU_LANES_H_

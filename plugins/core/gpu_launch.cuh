@@ -1,0 +1,154 @@
+// The kernels of one storage type, and the choice among them. One translation unit per type.
+#ifndef QRNN_DEPLOY_CORE_GPU_LAUNCH_CUH_
+#define QRNN_DEPLOY_CORE_GPU_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+#include "gpu_kernels.h"
+#include "gpu_launch.h"
+
+namespace qrnn {
+
+// The thread context on the device (gpu_kernels.h).
+struct DeviceThread {
+    static constexpr int kWarp = kGpuWarp;
+
+    __device__ int thread() const { return static_cast<int>(threadIdx.x); }
+    __device__ int64_t block() const { return blockIdx.x; }
+    __device__ void barrier() { __syncthreads(); }
+    __device__ float* shared() {
+        extern __shared__ float memory[];
+        return memory;
+    }
+    __device__ uint32_t take_ticket(uint32_t* counter) { return atomicAdd(counter, 1u); }
+    __device__ void publish(uint32_t* flag, uint32_t value) {
+        asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)),
+                     "r"(value)
+                     : "memory");
+    }
+    __device__ void wait_for(const uint32_t* flag, uint32_t value) {
+        const size_t address = __cvta_generic_to_global(flag);
+        uint32_t seen;
+        for (;;) {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                         : "=r"(seen)
+                         : "l"(address)
+                         : "memory");
+            if (seen >= value) return;
+            __nanosleep(20);
+        }
+    }
+};
+
+template <class T, Pooling P, bool kTanh, int kCount>
+__global__ void __launch_bounds__(kMostWalkWarps* kGpuWarp) qrnn_step(const GpuCall<T> call) {
+    DeviceThread context;
+    step_kernel<T, P, kTanh, kCount>(context, call);
+}
+
+template <class T, Pooling P, bool kTanh, int kCount, int kAhead>
+__global__ void __launch_bounds__(kMostWalkWarps* kGpuWarp) qrnn_walk(const GpuCall<T> call) {
+    DeviceThread context;
+    walk_kernel<T, P, kTanh, kCount, kAhead>(context, call);
+}
+
+template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
+__global__ void __launch_bounds__(kMostWarps* kGpuWarp, 1) qrnn_scan(const GpuCall<T> call) {
+    DeviceThread context;
+    scan_kernel<T, P, kTanh, kCount, kSteps>(context, call);
+}
+
+template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
+__global__ void __launch_bounds__(kMostWarps* kGpuWarp, 1) qrnn_chain(const GpuCall<T> call) {
+    DeviceThread context;
+    chain_kernel<T, P, kTanh, kCount, kSteps>(context, call);
+}
+
+// kScan and kChain move 16-bit channels in pairs or not at all (pairs_allowed).
+template <class T, int kCount>
+constexpr bool kSpansCompiled = sizeof(T) == 4 || kCount == 2;
+
+template <class T, Pooling P, bool kTanh, int kCount>
+cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan,
+                        char* workspace, cudaStream_t stream) {
+    const int64_t lanes = a.batch * a.hidden;
+    const int64_t block_threads = static_cast<int64_t>(plan.warps) * kGpuWarp;
+    const auto divide_up = [](int64_t x, int64_t y) { return (x + y - 1) / y; };
+    constexpr size_t kSegmentBytes = kSegmentFloats<DeviceThread, kCount> * sizeof(float);
+    call.warps = plan.warps;
+
+    const void* kernel = nullptr;
+    int64_t blocks = 0;
+    size_t shared = 0;
+    if (plan.regime == GpuRegime::kStep || plan.regime == GpuRegime::kWalk) {
+        kernel = plan.regime == GpuRegime::kStep
+                     ? reinterpret_cast<const void*>(&qrnn_step<T, P, kTanh, kCount>)
+                     : reinterpret_cast<const void*>(&qrnn_walk<T, P, kTanh, kCount, kWalkAhead>);
+        blocks = divide_up(lanes, block_threads * kCount);
+    } else if constexpr (kSpansCompiled<T, kCount>) {
+        const ChainLayout layout = chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps);
+        blocks = layout.groups;
+        kernel = reinterpret_cast<const void*>(&qrnn_scan<T, P, kTanh, kCount, kSpan>);
+        shared = 2 * static_cast<size_t>(plan.warps) * kSegmentBytes;
+        if (plan.regime == GpuRegime::kChain) {
+            blocks *= layout.chunks;
+            kernel = reinterpret_cast<const void*>(&qrnn_chain<T, P, kTanh, kCount, kSpan>);
+            shared += kSegmentBytes;
+            call.ticket = reinterpret_cast<uint32_t*>(workspace);
+            call.flags = reinterpret_cast<uint32_t*>(workspace + layout.flags);
+            call.segments = reinterpret_cast<float*>(workspace + layout.segments);
+            call.states = reinterpret_cast<float*>(workspace + layout.states);
+            call.groups = static_cast<int>(layout.groups);
+            const cudaError_t zeroed = cudaMemsetAsync(workspace, 0, layout.zeroed, stream);
+            if (zeroed != cudaSuccess) return zeroed;
+        }
+    } else {
+        return cudaErrorInvalidValue;
+    }
+    if (blocks > INT32_MAX) return cudaErrorInvalidValue;
+    void* parameters[] = {&call};
+    return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)),
+                            dim3(static_cast<unsigned>(block_threads)), parameters, shared, stream);
+}
+
+template <class T, Pooling P>
+cudaError_t launch_pooling(const PoolArguments& a, const GpuPlan& plan, char* workspace,
+                           cudaStream_t stream) {
+    GpuCall<T> call{};
+    call.gates = static_cast<const T*>(a.gates);
+    call.c0 = static_cast<const float*>(a.c0);
+    call.lengths = static_cast<const int64_t*>(a.lengths);
+    call.h = static_cast<T*>(a.h);
+    call.c_T = static_cast<float*>(a.c_T);
+    call.batch = a.batch;
+    call.hidden = a.hidden;
+    call.steps = static_cast<int>(a.steps);
+    call.reverse = a.reverse;
+    call.zoneout_scale = a.zoneout_scale;
+    call.least_candidate = a.activation == Activation::kRelu ? 0.0f : -HUGE_VALF;
+    const bool tanh = a.activation == Activation::kTanh;
+    if constexpr (sizeof(T) == 2) {
+        if (plan.channels_per_thread == 2) {
+            return tanh ? launch_plan<T, P, true, 2>(call, a, plan, workspace, stream)
+                        : launch_plan<T, P, false, 2>(call, a, plan, workspace, stream);
+        }
+    }
+    return tanh ? launch_plan<T, P, true, 1>(call, a, plan, workspace, stream)
+                : launch_plan<T, P, false, 1>(call, a, plan, workspace, stream);
+}
+
+template <class T>
+cudaError_t launch_storage(const PoolArguments& a, const GpuPlan& plan, char* workspace,
+                           cudaStream_t stream) {
+    switch (a.pooling) {
+        case Pooling::kF: return launch_pooling<T, Pooling::kF>(a, plan, workspace, stream);
+        case Pooling::kFO: return launch_pooling<T, Pooling::kFO>(a, plan, workspace, stream);
+        case Pooling::kIFO: return launch_pooling<T, Pooling::kIFO>(a, plan, workspace, stream);
+        case Pooling::kIF: return launch_pooling<T, Pooling::kIF>(a, plan, workspace, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+}  // namespace qrnn
+
+#endif  // QRNN_DEPLOY_CORE_GPU_LAUNCH_CUH_

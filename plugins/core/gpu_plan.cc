@@ -1,0 +1,130 @@
+#include "gpu_plan.h"
+
+#include <algorithm>
+
+namespace qrnn {
+namespace {
+
+// Warps of kWalk per multiprocessor that keep enough bytes in flight for its share of bandwidth.
+constexpr int64_t kEnoughToWalk = 12;
+// The same for kScan and kChain, whose warps pause at barriers.
+constexpr int64_t kEnoughToScan = 16;
+constexpr int64_t kFewestChainSteps = 256;
+constexpr size_t kAlignment = 256;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+size_t align(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+int64_t groups_of(const PoolArguments& a, int channels_per_thread) {
+    return divide_up(a.batch * a.hidden, kGpuWarp * channels_per_thread);
+}
+
+// kChain where the groups alone would leave multiprocessors idle.
+bool chain_pays(const PoolArguments& a, const GpuDevice& device, int channels_per_thread) {
+    return a.steps >= kFewestChainSteps &&
+           groups_of(a, channels_per_thread) < device.multiprocessors;
+}
+
+size_t chain_bytes(int64_t steps, int64_t batch, int64_t hidden) {
+    size_t most = 0;
+    for (int channels : {1, 2}) {
+        most = std::max(most, chain_layout(steps, batch, hidden, channels, kMostWarps).bytes);
+    }
+    return most;
+}
+
+}  // namespace
+
+bool pairs_allowed(const PoolArguments& a) {
+    return a.storage != Storage::kFloat32 && a.hidden % 2 == 0 &&
+           reinterpret_cast<uintptr_t>(a.gates) % 4 == 0 &&
+           reinterpret_cast<uintptr_t>(a.h) % 4 == 0;
+}
+
+bool plan_fits(const GpuPlan& plan, const PoolArguments& a) {
+    const bool pairs = plan.channels_per_thread == 2;
+    if (pairs ? !pairs_allowed(a) : plan.channels_per_thread != 1) return false;
+    if (plan.warps < 1) return false;
+    switch (plan.regime) {
+        case GpuRegime::kStep: return a.steps == 1 && plan.warps <= kMostWalkWarps;
+        case GpuRegime::kWalk: return plan.warps <= kMostWalkWarps;
+        case GpuRegime::kScan:
+        case GpuRegime::kChain:
+            // 16-bit channels are moved in pairs here or not at all.
+            return a.steps > 0 && plan.warps <= kMostWarps &&
+                   (pairs || a.storage == Storage::kFloat32);
+    }
+    return false;
+}
+
+ChainLayout chain_layout(int64_t steps, int64_t batch, int64_t hidden, int channels_per_thread,
+                         int warps, int warp_lanes) {
+    ChainLayout layout;
+    layout.chunk_steps = static_cast<int64_t>(warps) * kSpan;
+    layout.chunks = divide_up(steps, layout.chunk_steps);
+    layout.group_lanes = static_cast<int64_t>(warp_lanes) * channels_per_thread;
+    layout.groups = divide_up(batch * hidden, layout.group_lanes);
+    const size_t blocks = static_cast<size_t>(layout.chunks * layout.groups);
+    const size_t lanes = static_cast<size_t>(layout.groups * layout.group_lanes);
+    const size_t anchors = static_cast<size_t>(divide_up(layout.chunks, kAnchorEvery));
+    layout.flags = sizeof(uint32_t);  // after the ticket
+    layout.zeroed = layout.flags + blocks * sizeof(uint32_t);
+    layout.segments = align(layout.zeroed);
+    layout.states =
+        layout.segments + align(2 * static_cast<size_t>(layout.chunks) * lanes * sizeof(float));
+    layout.bytes = layout.states + align(anchors * lanes * sizeof(float));
+    return layout;
+}
+
+GpuPlan plan_gpu(const PoolArguments& a, const GpuDevice& device, size_t workspace_bytes) {
+    GpuPlan plan;
+    plan.channels_per_thread = pairs_allowed(a) ? 2 : 1;
+    const int64_t groups = groups_of(a, plan.channels_per_thread);
+    if (a.steps <= 1) {
+        plan.regime = a.steps == 1 ? GpuRegime::kStep : GpuRegime::kWalk;
+        plan.warps = 4;
+        return plan;
+    }
+    const bool spans = a.storage == Storage::kFloat32 || plan.channels_per_thread == 2;
+    if (groups >= kEnoughToWalk * device.multiprocessors || a.steps < 2 * kSpan || !spans) {
+        plan.regime = GpuRegime::kWalk;
+        plan.warps = 2;
+        return plan;
+    }
+    if (chain_pays(a, device, plan.channels_per_thread) &&
+        workspace_bytes >=
+            chain_layout(a.steps, a.batch, a.hidden, plan.channels_per_thread, kMostWarps).bytes) {
+        plan.regime = GpuRegime::kChain;
+        plan.warps = kMostWarps;
+        return plan;
+    }
+    plan.regime = GpuRegime::kScan;
+    plan.warps = 4;
+    while (plan.warps < kMostWarps &&
+           groups * plan.warps < kEnoughToScan * device.multiprocessors &&
+           plan.warps * kSpan < a.steps) {
+        plan.warps *= 2;
+    }
+    return plan;
+}
+
+size_t gpu_workspace_bytes(const PoolArguments& a, const GpuDevice& device) {
+    // Whether channels go in pairs depends on pointers that may not be known yet.
+    for (int channels : {1, 2}) {
+        if (channels == 2 && a.storage == Storage::kFloat32) continue;
+        if (a.batch * a.hidden > 0 && chain_pays(a, device, channels)) {
+            return chain_bytes(a.steps, a.batch, a.hidden);
+        }
+    }
+    return 0;
+}
+
+size_t gpu_workspace_bound(const PoolArguments& largest, const GpuDevice& device) {
+    // More lanes than these are never given to kChain, so that fewer rows may need more than many.
+    const int64_t most_lanes = int64_t{2} * kGpuWarp * device.multiprocessors;
+    const int64_t lanes = std::min(largest.batch * largest.hidden, most_lanes);
+    if (largest.steps < kFewestChainSteps || lanes == 0) return 0;
+    return chain_bytes(largest.steps, 1, lanes);
+}
+
+}  // namespace qrnn

@@ -1,0 +1,10 @@
+#include "gpu_launch.cuh"
+
+namespace qrnn {
+
+cudaError_t launch_float16(const PoolArguments& arguments, const GpuPlan& plan, char* workspace,
+                           cudaStream_t stream) {
+    return launch_storage<Float16>(arguments, plan, workspace, stream);
+}
+
+}  // namespace qrnn
