@@ -20,6 +20,7 @@ from .errors import QrnnDeployError
 if TYPE_CHECKING:
     from .checkpoints import load_checkpoint as load_checkpoint
     from .checkpoints import save_checkpoint as save_checkpoint
+    from .engines import build_engine as build_engine
     from .exporter import export as export
     from .runtime import Session as Session
     from .runtime import StreamingSession as StreamingSession
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Session": "runtime",
     "StreamingSession": "runtime",
+    "build_engine": "engines",
     "export": "exporter",
     "load_checkpoint": "checkpoints",
     "save_checkpoint": "checkpoints",
@@ -41,6 +43,7 @@ __all__ = [
     "Session",
     "StreamingSession",
     "__version__",
+    "build_engine",
     "export",
     "load_checkpoint",
     "save_checkpoint",

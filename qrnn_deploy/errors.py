@@ -36,5 +36,9 @@ class KernelLibraryError(QrnnDeployError):
     """The kernel library is absent, cannot be loaded, or is older than the model needs."""
 
 
+class EngineError(QrnnDeployError):
+    """A TensorRT engine that cannot be built, or not be used here, or whose files do not fit."""
+
+
 class MissingDependencyError(QrnnDeployError, ImportError):
     """An optional package is not installed; the message names the extra that holds it."""

@@ -164,6 +164,23 @@ class Metadata:
             return [*names, PACKED_OUTPUT]
         return [*names, *(state.output for state in self.states)]
 
+    def input_ports(self) -> list[PortInfo]:
+        """All graph inputs in graph order, ``lengths`` and the states among them."""
+        lengths = [PortInfo(LENGTHS, "int64", ["batch"], 0, None)] if self.ragged else []
+        return [*self.inputs, *lengths, *self._state_ports(PACKED_INPUT, "input")]
+
+    def output_ports(self) -> list[PortInfo]:
+        """All graph outputs in graph order, the states among them."""
+        return [*self.outputs, *self._state_ports(PACKED_OUTPUT, "output")]
+
+    def _state_ports(self, packed: str, side: Literal["input", "output"]) -> list[PortInfo]:
+        if self.state_mode == "packed":
+            return [PortInfo(packed, "float32", ["batch", self.packed_size], 0, None)]
+        return [
+            PortInfo(getattr(state, side), state.dtype, ["batch", *state.shape], 0, None)
+            for state in self.states
+        ]
+
     def state_fingerprint(self) -> str:
         """Identifies what a saved state belongs to: weights, state layout, what layers compute."""
         layout = [asdict(state) for state in self.states]

@@ -1,0 +1,135 @@
+"""The TensorRT packages that build engines: their modules, what they need, which one is used."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from .._optional import EXTRAS, require
+from ..errors import EngineError, MissingDependencyError
+from .gpu import Cards, find_cards
+
+BackendName = Literal["tensorrt", "tensorrt-rtx"]
+Form = Literal["plugin", "function"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One TensorRT package.
+
+    Attributes:
+        name: as the user names it.
+        module: its Python module.
+        title: its name in sentences.
+        form: what an engine of it holds for a pooling node: our plugin, or the layers of the
+            node's function.
+        needs_gpu: whether building needs a card, which is then the only one the engine is for.
+        first_major: oldest major version that works.
+    """
+
+    name: BackendName
+    module: str
+    title: str
+    form: Form
+    needs_gpu: bool
+    first_major: int
+
+
+BACKENDS: Final[dict[str, Backend]] = {
+    backend.name: backend
+    for backend in (
+        Backend("tensorrt", "tensorrt", "TensorRT", "plugin", True, 10),
+        Backend("tensorrt-rtx", "tensorrt_rtx_bindings", "TensorRT for RTX", "function", False, 1),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that is used, and why, in words."""
+
+    backend: Backend
+    reason: str
+
+
+def choose_backend(name: str | None) -> Choice:
+    """The backend of that name, or where none is named the one that is usable here.
+
+    Raises:
+        EngineError: no such backend.
+        MissingDependencyError: none is named and none is installed.
+    """
+    if name is not None:
+        if name not in BACKENDS:
+            raise EngineError(f"got backend {name!r}: expected {' or '.join(BACKENDS)}")
+        return Choice(BACKENDS[name], "as asked for")
+    full, rtx = BACKENDS["tensorrt"], BACKENDS["tensorrt-rtx"]
+    if is_installed(full):
+        cards = find_cards()
+        if cards.cards:
+            return Choice(full, f"TensorRT is installed and there is {cards.cards[0].name}")
+        if not is_installed(rtx):
+            return Choice(full, "the only one installed")
+        return Choice(rtx, f"it needs no GPU, and {cards.obstacle}")
+    if is_installed(rtx):
+        return Choice(rtx, "the only one installed")
+    raise MissingDependencyError(
+        "no TensorRT is installed: pip install "
+        f"'qrnn-deploy[{EXTRAS[rtx.module]}]' (TensorRT for RTX, builds without a GPU) or "
+        f"'qrnn-deploy[{EXTRAS[full.module]}]' (TensorRT, needs a GPU)"
+    )
+
+
+def is_installed(backend: Backend) -> bool:
+    """Whether its module is there; it may still fail to load."""
+    return importlib.util.find_spec(backend.module) is not None
+
+
+def load_backend(backend: Backend) -> Any:
+    """Import the module.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+        EngineError: it cannot be loaded, or is too old.
+    """
+    try:
+        trt = require(backend.module, f"an engine for --backend {backend.name}")
+    except MissingDependencyError:
+        raise
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineError(
+            f"{backend.module} is installed but does not load ({error}): reinstall "
+            f"'qrnn-deploy[{EXTRAS[backend.module]}]'"
+        ) from error
+    major = version_key(trt.__version__)[:1]
+    if major < (backend.first_major,):
+        raise EngineError(
+            f"{backend.title} {trt.__version__} is installed: expected {backend.first_major}.0 or "
+            f"later, pip install --upgrade 'qrnn-deploy[{EXTRAS[backend.module]}]'"
+        )
+    return trt
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, to compare: ``10.14.1.48`` -> (10, 14, 1, 48)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def the_card(backend: Backend, cards: Cards) -> str:
+    """Architecture of the card that an engine is built for.
+
+    Raises:
+        EngineError: there is none.
+    """
+    if not cards.cards:
+        too = ""
+        if not is_installed(backend):
+            too = f" (which also needs pip install 'qrnn-deploy[{EXTRAS[backend.module]}]')"
+        raise EngineError(
+            f"--backend {backend.name} needs a GPU to build: {cards.obstacle}; build on the "
+            f"machine that will run the engine{too}, or use --backend tensorrt-rtx, which does not"
+        )
+    return cards.cards[0].capability

@@ -1,0 +1,142 @@
+"""The ONNX file as a builder takes it: its pooling nodes, and the bytes to parse.
+
+Which of plugin and function TensorRT's parser prefers for a node that could be either has changed
+between versions. So it gets no choice: where the plugin is wanted the functions are taken out of
+the model in memory, and where the function is wanted the attributes that name a plugin are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import EngineError
+from ..metadata import Metadata
+from ..model_file import external_sizes, read_model
+from ..pooling.spec import BY_OP_TYPE, DOMAIN
+from .backends import Form
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+PLUGIN_ATTRIBUTES = ("plugin_namespace", "plugin_version")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pooling node: its name in the graph and its operator."""
+
+    name: str
+    op_type: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An ONNX file to build from.
+
+    Attributes:
+        path: the file.
+        model: without the weights that lie in other files.
+        metadata: what the exporter recorded.
+        pools: the pooling nodes.
+        files: name of each file of the model, weights included -> sha256.
+    """
+
+    path: Path
+    model: ModelProto
+    metadata: Metadata
+    pools: tuple[Pool, ...]
+    files: dict[str, str]
+
+
+def read_source(path: Path) -> Source:
+    """Read a file of the exporter.
+
+    Raises:
+        ModelError: no readable ONNX file, not one of ours, or without its weights.
+        EngineError: none of its nodes is a pooling node, or their names are not distinct.
+    """
+    model = read_model(path)
+    metadata = Metadata.from_properties(
+        {entry.key: entry.value for entry in model.metadata_props}, str(path)
+    )
+    parts = external_sizes(model, path)
+    for name in parts:
+        if not _is_beside(path, name):
+            raise EngineError(
+                f"{path} refers to weights in {name!r}, outside its folder: expected a file beside "
+                "it, as the exporter writes"
+            )
+    pools = tuple(Pool(node.name, node.op_type) for node in pool_nodes(model.graph))
+    if not pools:
+        raise EngineError(
+            f"{path} holds no pooling node ({', '.join(BY_OP_TYPE)} of {DOMAIN}), so nothing could "
+            "be proven of an engine: export the model without --inline"
+        )
+    if len({pool.name for pool in pools}) != len(pools) or not all(pool.name for pool in pools):
+        raise EngineError(
+            f"{path} has pooling nodes without a name of their own: expected the names that the "
+            "exporter gives; export the model again"
+        )
+    files = {name: file_sha256(path.parent / name) for name in (path.name, *parts)}
+    return Source(path, model, metadata, pools, files)
+
+
+def pool_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """The pooling nodes of a graph and of its subgraphs."""
+    for node in graph.node:
+        if node.domain == DOMAIN and node.op_type in BY_OP_TYPE:
+            yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from pool_nodes(inner)
+
+
+def prepared_bytes(source: Source, form: Form) -> bytes:
+    """The serialised model that leaves the parser one way to read each pooling node.
+
+    Weights in other files stay there: the parser finds them beside the path it is given.
+
+    Raises:
+        EngineError: the function is wanted, and the file lacks that of a node.
+    """
+    from onnx import ModelProto
+
+    model = ModelProto()
+    model.CopyFrom(source.model)
+    if form == "plugin":
+        kept = [function for function in model.functions if function.domain != DOMAIN]
+        del model.functions[:]
+        model.functions.extend(kept)
+        for node in pool_nodes(model.graph):
+            node.overload = ""
+        return bytes(model.SerializeToString())
+    functions = {(item.domain, item.name, item.overload) for item in model.functions}
+    for node in pool_nodes(model.graph):
+        if (node.domain, node.op_type, node.overload) not in functions:
+            raise EngineError(
+                f"{source.path} lacks the function of its node {node.name!r} ({node.op_type}): "
+                "expected one of standard ONNX, as the exporter writes; export the model again"
+            )
+        others = [item for item in node.attribute if item.name not in PLUGIN_ATTRIBUTES]
+        del node.attribute[:]
+        node.attribute.extend(others)
+    return bytes(model.SerializeToString())
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _is_beside(path: Path, name: str) -> bool:
+    folder = path.parent.resolve()
+    return folder in (folder / name).resolve().parents

@@ -1,0 +1,87 @@
+"""Our plugin library, from the file to TensorRT's registry."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import qrnn_deploy
+
+from ..errors import EngineError
+
+FILE_NAME = "libqrnn_deploy_tensorrt.so"
+ENVIRONMENT = "QRNN_DEPLOY_TENSORRT_LIBRARY"
+"""Environment variable: path of the plugin library to use instead of the installed one."""
+
+_loaded: dict[tuple[int, Path], Any] = {}
+
+
+def find_plugin() -> Path:
+    """The library named by :data:`ENVIRONMENT`, else the installed one.
+
+    Raises:
+        EngineError: there is none.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise EngineError(f"{ENVIRONMENT}={named} is not a file: expected {FILE_NAME}")
+        return path.resolve()
+    # An editable install keeps Python in the source tree and compiled files in site-packages.
+    roots = [*qrnn_deploy.__path__, str(Path(sysconfig.get_path("platlib")) / "qrnn_deploy")]
+    for root in roots:
+        path = Path(root) / "lib" / FILE_NAME
+        if path.is_file():
+            return path.resolve()
+    raise EngineError(
+        f"{FILE_NAME} is not installed here, which holds the pooling for TensorRT: build it from "
+        f"source with nvcc (plugins/README.md), or name it in {ENVIRONMENT}"
+    )
+
+
+def register_plugin(trt: Any, path: Path) -> None:
+    """Load the library into the module's plugin registry; once per process.
+
+    Raises:
+        EngineError: TensorRT does not take it, or it brings no creator of ours.
+    """
+    from ..pooling.spec import BY_OP_TYPE, DOMAIN
+
+    registry = trt.get_plugin_registry()
+    if (id(trt), path) not in _loaded:
+        try:
+            handle = registry.load_library(str(path))
+        except Exception as error:
+            # The binding lets whatever TensorRT throws through.
+            raise EngineError(f"TensorRT cannot load {path} ({error}): build it anew") from error
+        if handle is None:
+            raise EngineError(f"TensorRT cannot load {path}: build it anew for this version")
+        _loaded[id(trt), path] = handle
+    names = {
+        creator.name
+        for creator in registry.all_creators
+        if getattr(creator, "plugin_namespace", "") == DOMAIN
+    }
+    missing = sorted(set(BY_OP_TYPE) - names)
+    if missing:
+        raise EngineError(
+            f"{path} brings no plugin for {', '.join(missing)} into TensorRT's registry: expected "
+            "one for each pooling operator; build it anew"
+        )
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, size: int, modified: int) -> str:
+    from .model import file_sha256
+
+    return file_sha256(path)
+
+
+def plugin_sha256(path: Path) -> str:
+    """Digest of a library, remembered as long as the file does not change."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
