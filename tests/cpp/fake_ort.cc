@@ -98,6 +98,51 @@ OrtApi make_api() {
         *out = &value;
         return nullptr;
     };
+    api.KernelContext_GetGPUComputeStream = [](const OrtKernelContext* context,
+                                               void** out) noexcept -> OrtStatus* {
+        *out = context->stream;
+        return nullptr;
+    };
+    api.KernelInfoGetAllocator = [](const OrtKernelInfo* info, OrtMemType type,
+                                    OrtAllocator** out) noexcept -> OrtStatus* {
+        require(type == OrtMemTypeDefault, "memory type of the allocator");
+        if (info->arena == nullptr) {
+            return make_status(ORT_INVALID_ARGUMENT, "No requested allocator available");
+        }
+        ++live;
+        *out = info->arena;
+        return nullptr;
+    };
+    api.ReleaseAllocator = [](OrtAllocator* allocator) noexcept {
+        if (allocator != nullptr) --live;
+    };
+    api.AllocatorGetInfo = [](const OrtAllocator* allocator,
+                              const OrtMemoryInfo** out) noexcept -> OrtStatus* {
+        *out = &static_cast<const FakeArena*>(allocator)->memory;
+        return nullptr;
+    };
+    api.MemoryInfoGetId = [](const OrtMemoryInfo* info, int* out) noexcept -> OrtStatus* {
+        *out = info->device_id;
+        return nullptr;
+    };
+    api.KernelContext_GetScratchBuffer = [](const OrtKernelContext* const_context,
+                                            const OrtMemoryInfo* info, size_t size,
+                                            void** out) noexcept -> OrtStatus* {
+        auto* context = const_cast<OrtKernelContext*>(const_context);
+        require(context->arena != nullptr && info == &context->arena->memory, "scratch's memory");
+        // ONNX Runtime follows the context's stream without looking whether there is one.
+        require(context->stream != nullptr, "scratch memory without a stream");
+        context->scratch_taken.push_back(size);
+        if (context->no_scratch) return make_status(ORT_FAIL, "no memory");
+        ++live;
+        *out = std::malloc(size);
+        return nullptr;
+    };
+    api.AllocatorFree = [](OrtAllocator*, void* memory) noexcept -> OrtStatus* {
+        --live;
+        std::free(memory);
+        return nullptr;
+    };
     api.GetTensorTypeAndShape = [](const OrtValue* value,
                                    OrtTensorTypeAndShapeInfo** out) noexcept -> OrtStatus* {
         ++live;

@@ -28,9 +28,20 @@ struct OrtValue {
     void* data = nullptr;
 };
 
+struct OrtMemoryInfo {
+    int device_id = 0;
+};
+
+// The arena of a device. Scratch memory comes from it and goes back to it.
+struct FakeArena : OrtAllocator {
+    explicit FakeArena(int device_id) : OrtAllocator{}, memory{device_id} {}
+    OrtMemoryInfo memory;
+};
+
 struct OrtKernelInfo {
     std::string node_name;
     std::map<std::string, std::variant<int64_t, float, std::string>> attributes;
+    FakeArena* arena = nullptr;  // of the provider's device; null on the CPU
 };
 
 struct OrtKernelContext {
@@ -40,6 +51,10 @@ struct OrtKernelContext {
     std::vector<bool> output_asked;
     uint64_t order = 0;  // how ParallelFor mixes its parts
     size_t parallel_parts = 0;
+    FakeArena* arena = nullptr;
+    void* stream = nullptr;
+    std::vector<size_t> scratch_taken;  // sizes of the scratch memory that was asked for
+    bool no_scratch = false;            // as if the device's memory were full
 };
 
 struct OrtShapeInferContext {
@@ -61,7 +76,7 @@ namespace fake_ort {
 // `newest` is the newest API version that this runtime claims to know.
 const OrtApiBase* api_base(uint32_t newest = ORT_API_VERSION);
 size_t element_size(ONNXTensorElementDataType element);
-int64_t live_objects();  // statuses and infos that were not released
+int64_t live_objects();  // statuses, infos, allocators, scratch memory that were not released
 
 }  // namespace fake_ort
 

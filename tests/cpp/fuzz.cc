@@ -17,6 +17,9 @@
 
 #include "fake_ort.h"
 #include "fuzz_case.h"
+#ifdef QRNN_DEPLOY_CUDA
+#include "fake_gpu.h"
+#endif
 
 extern "C" {
 OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base);
@@ -35,7 +38,7 @@ void require(bool condition, const std::string& what) {
 }
 
 struct Counts {
-    int64_t core = 0, glue = 0, refused = 0, parallel = 0, inferred = 0, empty = 0;
+    int64_t core = 0, glue = 0, cuda = 0, refused = 0, parallel = 0, inferred = 0, empty = 0;
 };
 
 qrnn::Pooling pooling_of(const std::string& name) {
@@ -85,7 +88,13 @@ void run_core(Random& random, const Case& c, const reference::Answer& answer) {
 
 const OrtApi& api() { return *fake_ort::api_base()->GetApi(ORT_API_VERSION); }
 
-const OrtCustomOp& find_op(const std::string& pooling, ONNXTensorElementDataType element) {
+constexpr char kCpu[] = "CPUExecutionProvider";
+#ifdef QRNN_DEPLOY_CUDA
+constexpr char kCuda[] = "CUDAExecutionProvider";
+#endif
+
+const OrtCustomOp& find_op(const std::string& pooling, ONNXTensorElementDataType element,
+                           const std::string& provider = kCpu) {
     OrtSessionOptions options;
     require(RegisterCustomOps(&options, fake_ort::api_base()) == nullptr, "registration failed");
     require(options.domains.size() == 1 && options.domains[0]->name == "qrnn_deploy", "domain");
@@ -94,7 +103,10 @@ const OrtCustomOp& find_op(const std::string& pooling, ONNXTensorElementDataType
     for (const OrtCustomOp* op : options.domains[0]->ops) {
         std::string op_name = op->GetName(op);
         std::transform(op_name.begin(), op_name.end(), op_name.begin(), ::toupper);
-        if (op_name == name && op->GetInputType(op, 0) == element) return *op;
+        if (op_name == name && op->GetInputType(op, 0) == element &&
+            op->GetExecutionProviderType(op) == provider) {
+            return *op;
+        }
     }
     throw Failure{"no operator " + name};
 }
@@ -147,7 +159,8 @@ void break_attribute(Random& random, bool has_input_gate, OrtKernelInfo& info) {
 }
 
 // Makes one input not fit the others; its memory is of exactly the size that it then claims.
-void break_input(Random& random, const Case& c, std::vector<OrtValue>& inputs,
+// `lengths_too`: or makes a length too large or negative.
+void break_input(Random& random, const Case& c, bool lengths_too, std::vector<OrtValue>& inputs,
                  std::vector<OrtValue*>& given, std::vector<Buffer>& memory) {
     const auto resize = [&](size_t index) {
         int64_t bytes = fake_ort::element_size(inputs[index].info.element);
@@ -160,7 +173,7 @@ void break_input(Random& random, const Case& c, std::vector<OrtValue>& inputs,
         dimension += dimension > 0 && chance(random, 0.5) ? -1 : 1;
         resize(index);
     };
-    switch (uniform(random, 0, 6)) {
+    switch (uniform(random, 0, lengths_too ? 6 : 5)) {
         case 0: {  // rank
             const size_t index = static_cast<size_t>(uniform(random, 0, 2));
             auto& dimensions = inputs[index].info.dimensions;
@@ -196,8 +209,22 @@ void break_input(Random& random, const Case& c, std::vector<OrtValue>& inputs,
 
 void run_glue(Random& random, const Case& c, const reference::Answer& answer, Counts& counts) {
     const reference::Problem& p = c.problem;
-    const OrtCustomOp& op = find_op(p.pooling, element_of(c.storage));
     OrtKernelInfo info;
+    OrtKernelContext context;
+    [[maybe_unused]] FakeArena arena(0);
+    bool on_gpu = false;
+    const char* provider = kCpu;
+#ifdef QRNN_DEPLOY_CUDA
+    on_gpu = chance(random, 0.3);
+    if (on_gpu) {  // its memory is the host's here, so that the sanitizers watch it
+        provider = kCuda;
+        info.arena = context.arena = &arena;
+        context.stream = &arena;
+        fake_gpu::state() = {};
+        fake_gpu::state().computes = true;
+    }
+#endif
+    const OrtCustomOp& op = find_op(p.pooling, element_of(c.storage), provider);
     info.node_name = "node/" + std::to_string(uniform(random, 0, 99));
     // What equals the default may be left out.
     if (p.reverse || chance(random, 0.5)) {
@@ -229,7 +256,6 @@ void run_glue(Random& random, const Case& c, const reference::Answer& answer, Co
     inputs[1] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {p.B, p.H}, {}}, c.c0.data()};
     inputs[2] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {p.B}, {}}, c.lengths.data()};
     Buffer h(random, c.h_bytes()), c_T(random, c.c_bytes());
-    OrtKernelContext context;
     context.inputs = {&inputs[0], &inputs[1], &inputs[2]};
     context.outputs.resize(2);
     context.outputs[0] = {{element_of(c.storage), {}, {}}, h.data()};
@@ -240,7 +266,8 @@ void run_glue(Random& random, const Case& c, const reference::Answer& answer, Co
 
     std::vector<Buffer> memory;
     const bool bad_input = chance(random, 0.2);
-    if (bad_input) break_input(random, c, inputs, context.inputs, memory);
+    // On a GPU lengths are clamped by the core: nobody waits for them to be checked.
+    if (bad_input) break_input(random, c, !on_gpu, inputs, context.inputs, memory);
     status = op.KernelComputeV2(kernel, &context);
     if (bad_input) {
         require_refused(status, info.node_name);
@@ -255,7 +282,7 @@ void run_glue(Random& random, const Case& c, const reference::Answer& answer, Co
     require(context.outputs[1].info.dimensions == std::vector<int64_t>({p.B, p.H}), "c_T shape");
     const std::string wrong = c.mismatch(answer, h.data(), c_T.data());
     require(wrong.empty(), "glue: " + wrong);
-    ++counts.glue;
+    ++(on_gpu ? counts.cuda : counts.glue);
     if (context.parallel_parts > 1) ++counts.parallel;
 }
 
@@ -402,9 +429,9 @@ int main(int argc, char** argv) {
         return 1;
     }
     std::printf("passed: %" PRId64 " core runs, %" PRId64 " glue runs (%" PRId64
-                " on several threads), %" PRId64 " bad inputs refused, %" PRId64
-                " inferences, %" PRId64 " empty\n",
-                counts.core, counts.glue, counts.parallel, counts.refused, counts.inferred,
-                counts.empty);
+                " on several threads), %" PRId64 " of the CUDA glue, %" PRId64
+                " bad inputs refused, %" PRId64 " inferences, %" PRId64 " empty\n",
+                counts.core, counts.glue, counts.parallel, counts.cuda, counts.refused,
+                counts.inferred, counts.empty);
     return 0;
 }
