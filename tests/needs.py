@@ -6,6 +6,7 @@ is a failure there and not a quiet skip.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import NoReturn
 
@@ -29,3 +30,9 @@ def kernel_library() -> KernelLibrary:
     if library is None:
         absent("kernel", "the kernel library is not built here (`make setup` builds it)")
     return library
+
+
+def tensorrt_rtx() -> None:
+    """TensorRT for RTX; skips, or fails where VARIABLE names ``tensorrt-rtx``."""
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+        absent("tensorrt-rtx", "TensorRT for RTX is not here (the extra `tensorrt-rtx` brings it)")

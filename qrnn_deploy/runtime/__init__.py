@@ -12,17 +12,33 @@ from typing import TYPE_CHECKING, Any
 from .._optional import require
 
 if TYPE_CHECKING:
+    from .engine import EngineSession as EngineSession
+    from .engine_plans import CudaGraphWarning as CudaGraphWarning
+    from .opening import is_engine as is_engine
+    from .opening import open_model as open_model
     from .session import KernelFallbackWarning as KernelFallbackWarning
     from .session import Session as Session
     from .streaming import StreamingSession as StreamingSession
 
 _HOMES = {
+    "CudaGraphWarning": "engine_plans",
+    "EngineSession": "engine",
     "KernelFallbackWarning": "session",
     "Session": "session",
     "StreamingSession": "streaming",
+    "is_engine": "opening",
+    "open_model": "opening",
 }
 
-__all__ = ["KernelFallbackWarning", "Session", "StreamingSession"]
+__all__ = [
+    "CudaGraphWarning",
+    "EngineSession",
+    "KernelFallbackWarning",
+    "Session",
+    "StreamingSession",
+    "is_engine",
+    "open_model",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._metadata_check import shown
-from ..errors import ModelError
-from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
+from ..errors import ModelError, QrnnDeployError
+from ..metadata import Metadata, PortInfo
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +34,14 @@ def check_contract(metadata: Metadata, session: onnxruntime.InferenceSession, pa
         [Port(node.name, _numpy_name(node.type), list(node.shape)) for node in nodes]
         for nodes in (session.get_inputs(), session.get_outputs())
     )
-    check_ports(metadata, inputs, outputs, path)
+    check_ports(
+        (ports_of(metadata.input_ports()), ports_of(metadata.output_ports())),
+        (inputs, outputs),
+        lambda got, expected: ModelError(
+            f"{path} contradicts its metadata: {got}, the metadata say {expected}: "
+            "export the model again"
+        ),
+    )
     for port in (*inputs, *outputs):
         if port.dtype == "bfloat16":
             raise ModelError(
@@ -44,30 +51,35 @@ def check_contract(metadata: Metadata, session: onnxruntime.InferenceSession, pa
 
 
 def check_ports(
-    metadata: Metadata, inputs: Sequence[Port], outputs: Sequence[Port], path: object
+    expected: tuple[list[Port], list[Port]],
+    found: tuple[list[Port], list[Port]],
+    complaint: Callable[[str, str], QrnnDeployError],
 ) -> None:
-    """Compare the ports that a runtime found with those of the metadata.
+    """Compare the ports that a runtime found with those that a file records.
+
+    Args:
+        expected: inputs and outputs of the record.
+        found: those of the graph.
+        complaint: makes the error from what was found and what was expected.
 
     Raises:
-        ModelError: they differ.
+        QrnnDeployError: they differ.
     """
-    for what, expected, found in zip(
-        ("input", "output"), graph_ports(metadata), (inputs, outputs), strict=True
-    ):
-        names, wanted = ([port.name for port in ports] for ports in (found, expected))
-        if names != wanted:
-            raise _contradiction(path, f"the graph has {what}s {_listed(names)}", _listed(wanted))
-        for port, right in zip(found, expected, strict=True):
+    for what, wanted, there in zip(("input", "output"), expected, found, strict=True):
+        names, right_names = ([port.name for port in ports] for ports in (there, wanted))
+        if names != right_names:
+            raise complaint(f"the graph has {what}s {_listed(names)}", _listed(right_names))
+        for port, right in zip(there, wanted, strict=True):
+            label = f"{what} {port.name!r}"
             if port.dtype != right.dtype:
-                raise _contradiction(
-                    path, f"{what} {port.name!r} is {shown(port.dtype)}", right.dtype
-                )
+                raise complaint(f"{label} is {shown(port.dtype)}", right.dtype)
             if port.shape != right.shape:
-                raise _contradiction(
-                    path,
-                    f"{what} {port.name!r} has shape {shown(port.shape)}",
-                    shown(right.shape),
-                )
+                raise complaint(f"{label} has shape {shown(port.shape)}", shown(right.shape))
+
+
+def ports_of(ports: Sequence[PortInfo]) -> list[Port]:
+    """Recorded ports, without what only the record knows."""
+    return [Port(port.name, port.dtype, port.shape) for port in ports]
 
 
 def _numpy_name(kind: str) -> str:
@@ -76,31 +88,7 @@ def _numpy_name(kind: str) -> str:
     return _ELEMENT.get(name, name)
 
 
-def graph_ports(metadata: Metadata) -> tuple[list[Port], list[Port]]:
-    """All inputs and all outputs that the metadata promise, in graph order."""
-    inputs = [Port(p.name, p.dtype, p.shape) for p in metadata.inputs]
-    outputs = [Port(p.name, p.dtype, p.shape) for p in metadata.outputs]
-    if metadata.ragged:
-        inputs.append(Port(LENGTHS, "int64", ["batch"]))
-    if metadata.state_mode == "packed":
-        packed: list[int | str] = ["batch", metadata.packed_size]
-        inputs.append(Port(PACKED_INPUT, "float32", packed))
-        outputs.append(Port(PACKED_OUTPUT, "float32", packed))
-    else:
-        for state in metadata.states:
-            inputs.append(Port(state.input, state.dtype, ["batch", *state.shape]))
-            outputs.append(Port(state.output, state.dtype, ["batch", *state.shape]))
-    return inputs, outputs
-
-
 def _listed(names: Sequence[Any]) -> str:
     """The names in one short line; those of the graph may hold anything."""
     text = ", ".join(repr(name)[1:-1] for name in names)
     return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def _contradiction(path: object, found: str, expected: str) -> ModelError:
-    return ModelError(
-        f"{path} contradicts its metadata: {found}, the metadata say {expected}: "
-        "export the model again"
-    )

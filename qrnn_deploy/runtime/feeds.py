@@ -95,6 +95,16 @@ def _check_port(port: PortInfo, value: Any, sizes: dict[str, int]) -> None:
             )
 
 
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's type of that name; bfloat16 is that of ml_dtypes, which onnx brings."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        name = ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
 def dtype_name(value: Any) -> str:
     """NumPy's name of the element type of an array or a tensor."""
     if isinstance(value, np.ndarray):
@@ -164,7 +174,7 @@ def complete(metadata: Metadata, feed: dict[str, Any]) -> tuple[dict[str, Any], 
     for name, shape, dtype in state_inputs(metadata, batch):
         value = feed.get(name)
         if value is None:
-            value = np.zeros(shape, dtype)
+            value = np.zeros(shape, numpy_dtype(dtype))
         elif tuple(value.shape) != shape or dtype_name(value) != dtype:
             raise InputError(
                 f"state {name!r} is {dtype_name(value)} {list(value.shape)}, "
@@ -206,8 +216,20 @@ def empty_outputs(
         outputs[port.name] = (
             _empty_tensor(tensors[0], shape, port.dtype)
             if tensors
-            else np.zeros(shape, np.dtype(port.dtype))
+            else np.zeros(shape, numpy_dtype(port.dtype))
         )
+    return outputs
+
+
+def without_steps(
+    metadata: Metadata, sizes: Mapping[str, int], feed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All outputs of a run over zero steps: the states stay as they are given."""
+    outputs = empty_outputs(metadata, sizes, feed)
+    for name, *_ in state_inputs(metadata, sizes.get("batch", 1)):
+        value = feed[name]
+        copy = value.copy() if isinstance(value, np.ndarray) else value.clone()
+        outputs[f"{name.removesuffix('_in')}_out"] = copy
     return outputs
 
 

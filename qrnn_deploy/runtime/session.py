@@ -104,11 +104,7 @@ class Session:
         """
         feed, sizes = feeds.complete(self.metadata, feeds.as_named(self.metadata, inputs))
         if feeds.no_steps(self.metadata, sizes):
-            outputs = feeds.empty_outputs(self.metadata, sizes, feed)
-            states = feeds.state_inputs(self.metadata, sizes.get("batch", 1))
-            return outputs | {
-                name.removesuffix("_in") + "_out": feed[name].copy() for name, *_ in states
-            }
+            return feeds.without_steps(self.metadata, sizes, feed)
         try:
             values = self.onnxruntime_session.run(self._output_names, feed)
         except Exception as error:

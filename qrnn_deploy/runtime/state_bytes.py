@@ -16,7 +16,7 @@ from .feeds import Array
 
 _FINGERPRINT = "qrnn_deploy_state"
 _METADATA = "__metadata__"
-_DTYPES = {"float32": "F32", "float16": "F16"}
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def pack(arrays: Mapping[str, Array], fingerprint: str) -> bytes:
@@ -62,7 +62,11 @@ def unpack(
                 "give as many rows as were saved"
             )
     try:
-        return safetensors.numpy.load(bytes(data))
+        tensors = safetensors.deserialize(bytes(data))  # type: ignore[no-untyped-call]
+        return {
+            name: np.frombuffer(entry["data"], wanted[name].dtype).reshape(entry["shape"])
+            for name, entry in tensors
+        }
     except (safetensors.SafetensorError, ValueError, TypeError, LookupError) as error:
         raise _damaged(type(error).__name__) from error
 

@@ -22,7 +22,7 @@ from . import feeds, state_bytes
 from .feeds import Array
 
 if TYPE_CHECKING:
-    from .session import Implementation, KernelChoice
+    from .session import KernelChoice
 
 Rows = Sequence[int] | NDArray[np.integer[Any]] | int | None
 """Row numbers, one of them, or None for all."""
@@ -68,7 +68,7 @@ class StreamedModel(Protocol):
         """What the file says about itself."""
 
     @property
-    def implementation(self) -> Mapping[str, Implementation]:
+    def implementation(self) -> Mapping[str, str]:
         """What runs each pooling node."""
 
     def stream_memory(self, batch_size: int) -> StreamMemory:
@@ -94,21 +94,23 @@ class StreamingSession:
         """Open ``batch_size`` streams at the start of their sequences.
 
         Args:
-            model: a file, or an open :class:`Session`, which several streams may share.
+            model: an ONNX file or an engine, or what ``open_model`` made of one, which several
+                streams may share.
             batch_size: rows B.
-            kernel: as for :class:`Session`.
-            threads: as for :class:`Session`.
-            providers: as for :class:`Session`.
+            kernel: of an ONNX file, as for ``Session``.
+            threads: likewise.
+            providers: likewise.
 
         Raises:
             InputError: the file was exported without states, or ``batch_size`` is no number of
                 rows, or more than memory holds.
-            ModelError: as for :class:`Session`.
+            ModelError: as for ``Session``.
+            EngineError: as for ``EngineSession``.
         """
         if isinstance(model, (str, os.PathLike)):
-            from . import Session
+            from .opening import open_model
 
-            model = Session(model, kernel=kernel, threads=threads, providers=providers)
+            model = open_model(model, kernel=kernel, threads=threads, providers=providers)
         self.session = model
         meta = self.metadata
         if meta.state_mode == "none":
@@ -135,7 +137,7 @@ class StreamingSession:
         return self.session.metadata
 
     @property
-    def implementation(self) -> Mapping[str, Implementation]:
+    def implementation(self) -> Mapping[str, str]:
         """What runs each pooling node; see :class:`Session`."""
         return self.session.implementation
 

@@ -1,0 +1,128 @@
+"""Whole sequences through a TensorRT engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ..engines.description import require_runnable
+from ..engines.manifest import read_manifest
+from ..errors import InputError
+from ..metadata import Metadata
+from . import feeds
+from .engine_context import Execution, OpenEngine
+from .engine_device import CudaDevice, Device
+from .engine_plans import EngineMemory, EnginePlan, GraphChoice, cuda_errors
+
+_PLANS_KEPT = 4
+
+
+class EngineSession:
+    """An engine, ready to run on whole sequences; the interface is that of ``Session``.
+
+    Arrays come back for arrays, and tensors on the GPU for tensors on the GPU. An engine is code
+    for the GPU: open only one that you trust.
+
+    Attributes:
+        path: the engine.
+        manifest: what lies beside it.
+        cuda_graph: see ``__init__``.
+        device: where it runs.
+        opened: the engine in TensorRT.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        cuda_graph: GraphChoice = "auto",
+        device: Device | None = None,
+    ) -> None:
+        """Open an engine with its manifest.
+
+        Args:
+            path: a file written by ``qrnn-deploy build``; ``<path>.json`` lies beside it.
+            cuda_graph: whether streams run a chunk of one time step as a CUDA graph: ``auto``
+                warns and goes without where the engine does not allow it, ``require`` fails there.
+            device: default: the current CUDA device of torch.
+
+        Raises:
+            InputError: another ``cuda_graph``.
+            EngineError: the engine or its manifest is missing, damaged, for another version, card
+                or plugin library, or there is no GPU.
+            MissingDependencyError: its TensorRT package, or torch, is not installed.
+        """
+        if cuda_graph not in ("auto", "require", "off"):
+            raise InputError(f"cuda_graph={cuda_graph!r}: expected 'auto', 'require' or 'off'")
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        require_runnable(self.manifest, self.path)
+        self.cuda_graph = cuda_graph
+        self.device = CudaDevice() if device is None else device
+        self.opened = OpenEngine(self.path, self.manifest)
+        self._lock = threading.Lock()
+        self._executions: dict[int, Execution] = {}
+        self._plans: OrderedDict[Any, EnginePlan] = OrderedDict()
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the ONNX file said about itself."""
+        return self.manifest.metadata
+
+    @property
+    def implementation(self) -> dict[str, str]:
+        """What runs each pooling node, ``plugin`` or ``function``, as proven at the build."""
+        return {layer.node: self.manifest.form for layer in self.metadata.layers}
+
+    def run(self, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Any]:
+        """Run one batch of sequences.
+
+        Args:
+            inputs: arrays or tensors by input name, or the only input itself. States default to
+                zero, ``lengths`` of a ragged model to all steps.
+
+        Returns:
+            Every output of the graph by name, states included.
+
+        Raises:
+            InputError: an input does not fit the model or the engine's profiles; it is named.
+            EngineError: TensorRT or CUDA fail.
+        """
+        named = feeds.as_named(self.metadata, inputs, self.device.keeps)
+        feed, sizes = feeds.complete(self.metadata, named)
+        if feeds.no_steps(self.metadata, sizes):
+            return feeds.without_steps(self.metadata, sizes, feed)
+        with self._lock:
+            return self._plan(feed).run(feed, side=0)
+
+    def stream_memory(self, batch_size: int) -> EngineMemory:
+        """States of ``batch_size`` streams, for ``StreamingSession``.
+
+        Raises:
+            InputError: GPU memory does not hold them.
+        """
+        return EngineMemory(self, batch_size)
+
+    def _plan(self, feed: Mapping[str, Any]) -> EnginePlan:
+        shapes = {name: tuple(value.shape) for name, value in feed.items()}
+        key = tuple(shapes.values())
+        plan = self._plans.get(key)
+        if plan is None:
+            profile = self.manifest.profile_for(shapes)
+            with cuda_errors(self.path), self.device.working() as stream:
+                if profile not in self._executions:
+                    self._executions[profile] = self.opened.execution(profile, stream)
+            plan = EnginePlan(
+                self, self.device, self._executions[profile], shapes, list(feed), {}, graph=False
+            )
+            self._plans[key] = plan
+            if len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return plan

@@ -1,0 +1,65 @@
+"""One way to open a model, whatever runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .engine import EngineSession
+    from .session import KernelChoice, Session
+
+ENGINE_SUFFIXES = (".engine", ".plan")
+
+
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an engine: by its name, or by the manifest beside it."""
+    from ..engines.manifest import manifest_path
+
+    file = Path(path)
+    return file.suffix in ENGINE_SUFFIXES or (
+        file.suffix != ".onnx" and bool(file.name) and manifest_path(file).is_file()
+    )
+
+
+def open_model(
+    path: str | os.PathLike[str],
+    *,
+    kernel: KernelChoice = "auto",
+    threads: int | None = None,
+    providers: Sequence[Any] | None = None,
+) -> Session | EngineSession:
+    """Open an ONNX file or an engine.
+
+    Args:
+        path: a file written by ``qrnn-deploy export`` or ``qrnn-deploy build``.
+        kernel: of an ONNX file, as for :class:`Session`.
+        threads: likewise.
+        providers: likewise.
+
+    Raises:
+        InputError: an option of ONNX files is given for an engine.
+        ModelError, KernelLibraryError: as for :class:`Session`.
+        EngineError: as for :class:`EngineSession`.
+        MissingDependencyError: what runs the file is not installed.
+    """
+    if not is_engine(path):
+        from . import Session
+
+        return Session(path, kernel=kernel, threads=threads, providers=providers)
+    for name, value, default in (
+        ("kernel", kernel, "auto"),
+        ("threads", threads, None),
+        ("providers", providers, None),
+    ):
+        if value != default:
+            raise InputError(
+                f"{name}={value!r} is for ONNX files, and {path} is an engine: leave it out"
+            )
+    from .engine import EngineSession
+
+    return EngineSession(path)
