@@ -1,0 +1,374 @@
+#include "pool_plugin.h"
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <sstream>
+#include <utility>
+
+#include "log.h"
+
+namespace qrnn_deploy::tensorrt {
+namespace {
+
+using nvinfer1::DataType;
+using nvinfer1::Dims;
+using nvinfer1::DimsExprs;
+using nvinfer1::DynamicPluginTensorDesc;
+using nvinfer1::IDimensionExpr;
+using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorRTPhase;
+
+constexpr int32_t kGates = 0, kC0 = 1, kLengths = 2, kH = 3, kCT = 4;
+constexpr const char* kSignature[] = {"gates [T, B, G*H]", "c0 [B, H]", "lengths [B]"};
+constexpr int32_t kRanks[] = {3, 2, 1};
+
+bool is_storage(DataType type) {
+    return type == DataType::kFLOAT || type == DataType::kHALF || type == DataType::kBF16;
+}
+
+qrnn::Storage storage_of(DataType type) {
+    if (type == DataType::kHALF) return qrnn::Storage::kFloat16;
+    return type == DataType::kBF16 ? qrnn::Storage::kBFloat16 : qrnn::Storage::kFloat32;
+}
+
+bool is_known(const Dims& dims, int32_t rank) {
+    return dims.nbDims == rank &&
+           std::all_of(dims.d, dims.d + rank, [](int64_t size) { return size >= 0; });
+}
+
+std::string counts(int32_t inputs, int32_t outputs) {
+    std::ostringstream text;
+    text << "has " << inputs << " inputs and " << outputs
+         << " outputs, expected gates, c0, lengths and h, c_T";
+    return text.str();
+}
+
+std::string rank_error(int32_t input, int32_t rank) {
+    std::ostringstream text;
+    text << "input " << kSignature[input] << " has " << rank << " dimensions, expected "
+         << kRanks[input];
+    return text.str();
+}
+
+}  // namespace
+
+PoolPlugin* PoolPlugin::create(const char* op_type, qrnn::Pooling pooling, const char* layer_name,
+                               const nvinfer1::PluginFieldCollection* collection,
+                               TensorRTPhase phase) noexcept {
+    try {
+        const std::string where =
+            std::string(op_type) + " '" + (layer_name == nullptr ? "" : layer_name) + "'";
+        PoolFields fields;
+        qrnn::PoolArguments arguments;
+        arguments.pooling = pooling;
+        std::string error = read_fields(collection, phase, fields);
+        if (error.empty()) {
+            error = qrnn::apply_attributes(fields.attributes, arguments);
+            if (!error.empty()) error = "field " + error;
+        }
+        if (!error.empty()) {
+            log(Severity::kERROR, where + ": " + error);
+            return nullptr;
+        }
+        PoolPlugin* plugin = new PoolPlugin(op_type, where, fields, arguments, phase);
+        log(Severity::kVERBOSE, where + ": created, " + plugin->description_);
+        return plugin;
+    } catch (const std::exception& error) {
+        log(Severity::kERROR, error.what());
+        return nullptr;
+    }
+}
+
+PoolPlugin::PoolPlugin(const char* op_type, std::string where, const PoolFields& fields,
+                       const qrnn::PoolArguments& arguments, TensorRTPhase phase)
+    : op_type_(op_type),
+      where_(std::move(where)),
+      fields_(fields),
+      arguments_(arguments),
+      phase_(phase) {
+    std::ostringstream text;
+    text << op_type << " direction=" << (arguments.reverse ? -1 : 1)
+         << " activation=" << qrnn::activation_name(arguments.activation)
+         << " zoneout_scale=" << arguments.zoneout_scale;
+    description_ = text.str();
+}
+
+// The serialised fields of a copy are its own, made when they are asked for.
+PoolPlugin::PoolPlugin(const PoolPlugin& other)
+    : IPluginV3(),
+      IPluginV3OneCore(),
+      IPluginV3OneBuild(),
+      IPluginV3OneRuntime(),
+      op_type_(other.op_type_),
+      where_(other.where_),
+      description_(other.description_),
+      fields_(other.fields_),
+      arguments_(other.arguments_),
+      phase_(other.phase_) {}
+
+template <class Body>
+bool PoolPlugin::succeeds(Body body) const noexcept {
+    try {
+        const std::string error = body();
+        if (!error.empty()) log(Severity::kERROR, where_ + ": " + error);
+        return error.empty();
+    } catch (const std::exception& error) {
+        log(Severity::kERROR, error.what());
+        return false;
+    }
+}
+
+nvinfer1::IPluginCapability* PoolPlugin::getCapabilityInterface(
+    nvinfer1::PluginCapabilityType type) noexcept {
+    switch (type) {
+        case nvinfer1::PluginCapabilityType::kCORE:
+            return static_cast<nvinfer1::IPluginV3OneCore*>(this);
+        case nvinfer1::PluginCapabilityType::kBUILD:
+            return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
+        case nvinfer1::PluginCapabilityType::kRUNTIME:
+            return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
+    }
+    return nullptr;
+}
+
+nvinfer1::IPluginV3* PoolPlugin::clone() noexcept {
+    PoolPlugin* copy = nullptr;
+    succeeds([&] {
+        copy = new PoolPlugin(*this);
+        return std::string();
+    });
+    return copy;
+}
+
+nvinfer1::IPluginV3* PoolPlugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
+    return clone();  // nothing of the context is needed
+}
+
+int32_t PoolPlugin::getOutputDataTypes(DataType* output_types, int32_t output_count,
+                                       const DataType* input_types,
+                                       int32_t input_count) const noexcept {
+    const bool good = succeeds([&]() -> std::string {
+        if (input_count != kInputs || output_count != kOutputs) {
+            return counts(input_count, output_count);
+        }
+        if (!is_storage(input_types[kGates])) {
+            return "the type of input gates is not supported, expected float32, float16 or "
+                   "bfloat16";
+        }
+        if (input_types[kC0] != DataType::kFLOAT) {
+            return "input c0 is not float32, expected float32 whatever the type of gates is";
+        }
+        if (input_types[kLengths] != DataType::kINT64) {
+            return "input lengths is not int64, expected int64";
+        }
+        output_types[0] = input_types[kGates];
+        output_types[1] = DataType::kFLOAT;
+        return "";
+    });
+    return good ? 0 : 1;
+}
+
+int32_t PoolPlugin::getOutputShapes(const DimsExprs* inputs, int32_t input_count, const DimsExprs*,
+                                    int32_t, DimsExprs* outputs, int32_t output_count,
+                                    nvinfer1::IExprBuilder& builder) noexcept {
+    const bool good = succeeds([&]() -> std::string {
+        if (input_count != kInputs || output_count != kOutputs) {
+            return counts(input_count, output_count);
+        }
+        for (int32_t i = 0; i < kInputs; ++i) {
+            if (inputs[i].nbDims != kRanks[i]) return rank_error(i, inputs[i].nbDims);
+        }
+        const IDimensionExpr* columns = inputs[kGates].d[2];
+        const IDimensionExpr* hidden = inputs[kC0].d[1];
+        if (columns->isConstant() && hidden->isConstant()) {
+            std::string error =
+                check_columns(columns->getConstantValue(), hidden->getConstantValue());
+            if (!error.empty()) return error;
+        }
+        const IDimensionExpr* gate_count = builder.constant(qrnn::gate_count(arguments_.pooling));
+        const IDimensionExpr* width =
+            gate_count == nullptr ? nullptr
+                                  : builder.operation(nvinfer1::DimensionOperation::kFLOOR_DIV,
+                                                      *columns, *gate_count);
+        if (width == nullptr)
+            return "TensorRT could not divide the columns of gates by their count";
+        outputs[0].nbDims = 3;
+        outputs[0].d[0] = inputs[kGates].d[0];
+        outputs[0].d[1] = inputs[kGates].d[1];
+        outputs[0].d[2] = width;
+        outputs[1] = inputs[kC0];
+        return "";
+    });
+    return good ? 0 : 1;
+}
+
+bool PoolPlugin::supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* tensors,
+                                           int32_t input_count, int32_t output_count) noexcept {
+    // Not an error: TensorRT asks for many combinations to find those that are supported. What
+    // stands after `position` is not set.
+    if (input_count != kInputs || output_count != kOutputs) return false;
+    if (position < 0 || position >= kInputs + kOutputs) return false;
+    const PluginTensorDesc& tensor = tensors[position].desc;
+    if (tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
+    switch (position) {
+        case kGates: return is_storage(tensor.type);
+        case kLengths: return tensor.type == DataType::kINT64;
+        case kH: return tensor.type == tensors[kGates].desc.type && is_storage(tensor.type);
+        case kC0:
+        case kCT: return tensor.type == DataType::kFLOAT;
+    }
+    return false;
+}
+
+int32_t PoolPlugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t input_count,
+                                    const DynamicPluginTensorDesc*, int32_t output_count) noexcept {
+    const bool good = succeeds([&]() -> std::string {
+        if (input_count != kInputs || output_count != kOutputs) {
+            return counts(input_count, output_count);
+        }
+        for (int32_t i = 0; i < kInputs; ++i) {
+            const int32_t rank = inputs[i].desc.dims.nbDims;
+            if (rank != kRanks[i]) return rank_error(i, rank);
+        }
+        // -1 where the size is known only at run time.
+        const int64_t columns = inputs[kGates].desc.dims.d[2];
+        const int64_t hidden = inputs[kC0].desc.dims.d[1];
+        if (columns < 0 && hidden < 0) {
+            return "the hidden size is dynamic, expected one that is fixed when the engine is "
+                   "built: give c0 [B, H] or gates [T, B, G*H] a constant last dimension";
+        }
+        // The workspace follows from them.
+        if (!is_known(inputs[kGates].max, 3) || !is_known(inputs[kC0].max, 2)) {
+            return "the largest sizes of gates and c0 are not known, expected an optimization "
+                   "profile that bounds them";
+        }
+        return columns >= 0 && hidden >= 0 ? check_columns(columns, hidden) : "";
+    });
+    return good ? 0 : 1;
+}
+
+size_t PoolPlugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t input_count,
+                                    const DynamicPluginTensorDesc*, int32_t) const noexcept {
+    if (input_count != kInputs) return 0;
+    const Dims& gates = inputs[kGates].max;
+    const Dims& c0 = inputs[kC0].max;
+    qrnn::GpuDevice device = {};
+    // configurePlugin has refused unknown sizes; without a GPU there is nothing to enqueue.
+    if (!is_known(gates, 3) || !is_known(c0, 2)) return 0;
+    if (qrnn::current_gpu(&device) != cudaSuccess) return 0;
+    return qrnn::gpu_workspace_bound(arguments_for(inputs[kGates].desc.type, gates, c0), device);
+}
+
+int32_t PoolPlugin::onShapeChange(const PluginTensorDesc* inputs, int32_t input_count,
+                                  const PluginTensorDesc*, int32_t output_count) noexcept {
+    const bool good = succeeds([&]() -> std::string {
+        if (input_count != kInputs || output_count != kOutputs) {
+            return counts(input_count, output_count);
+        }
+        return check_shapes(inputs);
+    });
+    return good ? 0 : 1;
+}
+
+int32_t PoolPlugin::enqueue(const PluginTensorDesc* input_descs,
+                            const PluginTensorDesc* output_descs, const void* const* inputs,
+                            void* const* outputs, void* workspace, cudaStream_t stream) noexcept {
+    const bool good = succeeds([&]() -> std::string {
+        if (input_descs == nullptr || output_descs == nullptr || inputs == nullptr ||
+            outputs == nullptr) {
+            return "descriptions or addresses of the tensors are missing";
+        }
+        std::string error = check_shapes(input_descs);
+        if (!error.empty()) return error;
+        if (!is_storage(input_descs[kGates].type) ||
+            output_descs[0].type != input_descs[kGates].type) {
+            return "gates and h are not of one type, expected float32, float16 or bfloat16";
+        }
+        qrnn::PoolArguments a = arguments_for(input_descs[kGates].type, input_descs[kGates].dims,
+                                              input_descs[kC0].dims);
+        a.gates = inputs[kGates];
+        a.c0 = inputs[kC0];
+        a.lengths = inputs[kLengths];
+        a.h = outputs[0];
+        a.c_T = outputs[1];
+        const auto cuda_error = [](const char* what, cudaError_t status) {
+            return std::string(what) + ": " + cudaGetErrorString(status) + " (" +
+                   cudaGetErrorName(status) + ")";
+        };
+        qrnn::GpuDevice device = {};
+        cudaError_t status = qrnn::current_gpu(&device);
+        if (status != cudaSuccess) return cuda_error("the GPU cannot be used", status);
+        // TensorRT does not say how much it reserved: at least what the largest shape of the
+        // profile asked for, on the GPU that the engine was built on.
+        size_t bytes = 0;
+        if (workspace != nullptr && reserved_for(device)) {
+            bytes = qrnn::gpu_workspace_bytes(a, device);
+        }
+        status = qrnn::pool_on_gpu(a, device, bytes == 0 ? nullptr : workspace, bytes, stream);
+        return status == cudaSuccess ? "" : cuda_error("the kernel could not be started", status);
+    });
+    return good ? 0 : 1;
+}
+
+const nvinfer1::PluginFieldCollection* PoolPlugin::getFieldsToSerialize() noexcept {
+    const nvinfer1::PluginFieldCollection* collection = nullptr;
+    succeeds([&] {
+        PoolFields fields = fields_;
+        qrnn::GpuDevice device = {};
+        if (phase_ == TensorRTPhase::kBUILD && qrnn::current_gpu(&device) == cudaSuccess) {
+            fields.built_for = {device.multiprocessors, device.compute_capability};
+        }
+        collection = &serialized_.of(fields);
+        return std::string();
+    });
+    return collection;
+}
+
+qrnn::PoolArguments PoolPlugin::arguments_for(DataType type, const Dims& gates,
+                                              const Dims& c0) const {
+    qrnn::PoolArguments arguments = arguments_;
+    arguments.storage = storage_of(type);
+    arguments.steps = gates.d[0];
+    // Equal, save in the bounds of a profile.
+    arguments.batch = std::max(gates.d[1], c0.d[0]);
+    arguments.hidden = std::max(gates.d[2] / qrnn::gate_count(arguments.pooling), c0.d[1]);
+    return arguments;
+}
+
+std::string PoolPlugin::check_shapes(const PluginTensorDesc* inputs) const {
+    for (int32_t i = 0; i < kInputs; ++i) {
+        if (inputs[i].dims.nbDims != kRanks[i]) return rank_error(i, inputs[i].dims.nbDims);
+        for (int32_t axis = 0; axis < kRanks[i]; ++axis) {
+            if (inputs[i].dims.d[axis] < 0) {
+                return std::string("a size of input ") + kSignature[i] + " is not known";
+            }
+        }
+    }
+    const int64_t batch = inputs[kGates].dims.d[1];
+    const int64_t batch_c0 = inputs[kC0].dims.d[0], batch_lengths = inputs[kLengths].dims.d[0];
+    if (batch_c0 != batch || batch_lengths != batch) {
+        std::ostringstream text;
+        text << "gates has batch size " << batch << ", c0 " << batch_c0 << " and lengths "
+             << batch_lengths << ", expected one B for all";
+        return text.str();
+    }
+    return check_columns(inputs[kGates].dims.d[2], inputs[kC0].dims.d[1]);
+}
+
+std::string PoolPlugin::check_columns(int64_t columns, int64_t hidden) const {
+    const int64_t gate_count = qrnn::gate_count(arguments_.pooling);
+    if (columns % gate_count == 0 && columns / gate_count == hidden) return "";
+    std::ostringstream text;
+    text << "gates has " << columns << " columns, expected " << gate_count
+         << " times the hidden size " << hidden << " of c0";
+    return text.str();
+}
+
+bool PoolPlugin::reserved_for(const qrnn::GpuDevice& device) const {
+    return phase_ == TensorRTPhase::kBUILD ||
+           (fields_.built_for.multiprocessors == device.multiprocessors &&
+            fields_.built_for.compute_capability == device.compute_capability);
+}
+
+}  // namespace qrnn_deploy::tensorrt
