@@ -21,7 +21,7 @@ CXX_FILES := $(shell find plugins tests/cpp bench -name '*.cc' -o -name '*.h' 2>
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup programs demo train test test-portable bench fuzz lint format wheel docs clean
+.PHONY: help setup programs demo train test test-portable bench fuzz tsan lint format wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,20 @@ fuzz: $(SETUP) ## Fuzz shapes, lengths and attributes under sanitizers (CASES=10
 	$(BIN)/cmake --build build/sanitize --parallel $(JOBS)
 	build/sanitize/tests/qrnn_deploy_core_test
 	build/sanitize/tests/qrnn_deploy_fuzz --cases $(CASES)
+
+# Each mutant leaves one barrier out, or makes the flags order nothing: 66 says that it was found.
+TSAN_SOURCES := tests/cpp/gpu_race_test.cc tests/cpp/gpu_emulation.cc plugins/core/gpu_plan.cc
+TSAN := TSAN_OPTIONS=halt_on_error=1:exitcode=66 build/tsan/gpu_race_test
+TSAN_MUTANTS := "scan --skip-barrier 1" "scan --skip-barrier 2" "chain --weak-flags" \
+	$(foreach barrier,1 2 3 4 5 6,"chain --skip-barrier $(barrier)")
+
+tsan: ## Run the GPU kernels on the host under ThreadSanitizer, whole and with barriers left out
+	@mkdir -p build/tsan
+	$(CXX) -std=c++20 -O1 -g1 -fsanitize=thread -ffp-contract=off -pthread -I plugins/core \
+		$(TSAN_SOURCES) -o build/tsan/gpu_race_test
+	$(TSAN)
+	@for mutant in $(TSAN_MUTANTS); do $(TSAN) $$mutant >build/tsan/log 2>&1; \
+	test $$? -eq 66 || { echo "not found: $$mutant"; exit 1; }; echo "found: $$mutant"; done
 
 lint: setup ## Check style, types and formatting
 	$(BIN)/ruff check .

@@ -19,4 +19,4 @@ set_target_properties(
 target_compile_options(
   qrnn_deploy_core_gpu
   PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v;-Xcompiler=-fvisibility=hidden,-Wall,-Wextra>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v;-Xfatbin=-compress-all;-Xcompiler=-fvisibility=hidden,-Wall,-Wextra>")

@@ -51,6 +51,24 @@ struct GpuCall {
     int groups;
 };
 
+// What the arguments give; the rest is the launch's.
+template <class T>
+GpuCall<T> make_call(const PoolArguments& a) {
+    GpuCall<T> call{};
+    call.gates = static_cast<const T*>(a.gates);
+    call.c0 = static_cast<const float*>(a.c0);
+    call.lengths = static_cast<const int64_t*>(a.lengths);
+    call.h = static_cast<T*>(a.h);
+    call.c_T = static_cast<float*>(a.c_T);
+    call.batch = a.batch;
+    call.hidden = a.hidden;
+    call.steps = static_cast<int>(a.steps);
+    call.reverse = a.reverse;
+    call.zoneout_scale = a.zoneout_scale;
+    call.least_candidate = a.activation == Activation::kRelu ? 0.0f : -HUGE_VALF;
+    return call;
+}
+
 // The channels of one thread, and where they lie.
 template <class T, Pooling P, int kCount>
 struct Lane {
@@ -201,16 +219,15 @@ struct Span {
         }
     }
 
-    // The span as a map of the state.
-    QRNN_HD Segment<M> prepare(const GpuCall<T>& a, const L& lane, int begin,
-                               const Raw (&raw)[kSteps][L::kGates]) {
+    // The span as a map of the state. Steps beyond the length count as what was last loaded:
+    // nothing that follows them is used.
+    QRNN_HD Segment<M> prepare(const GpuCall<T>& a, const Raw (&raw)[kSteps][L::kGates]) {
         Segment<M> run = no_steps<M, P>();
         QRNN_UNROLL
         for (int s = 0; s < kSteps; ++s) {
             terms[s] = terms_of_raw<M, P, kTanh, C>(a, raw[s]);
             output[s] = output_gate<P>(raw[s]);
-            const Segment<M> longer = append<M, P>(run, terms[s]);
-            if (begin + s < lane.length) run = longer;
+            run = append<M, P>(run, terms[s]);
         }
         return run;
     }
@@ -272,17 +289,13 @@ QRNN_HD void scan_kernel(Context& context, const GpuCall<T>& a) {
     for (int chunk = 0; chunk < a.steps; chunk += chunk_steps) {
         const int begin = chunk + warp * kSteps;
         S span;
-        put_segment<Context, kCount>(buffer + warp * kFloats, x, span.prepare(a, lane, begin, raw));
+        put_segment<Context, kCount>(buffer + warp * kFloats, x, span.prepare(a, raw));
         S::load(lane, begin + chunk_steps, raw);
-#if !defined(QRNN_MUTATE_SCAN_BARRIER)
         context.barrier();
-#endif
         typename S::V mine = c;
         for (int w = 0; w < a.warps; ++w) {
             if (w == warp) mine = c;
-            if (chunk + w * kSteps < lane.length) {
-                c = apply<M, P>(get_segment<Context, kCount, M>(buffer + w * kFloats, x), c);
-            }
+            c = apply<M, P>(get_segment<Context, kCount, M>(buffer + w * kFloats, x), c);
         }
         span.replay(a, lane, begin, mine);
         float* const last = buffer;
@@ -339,7 +352,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     {
         typename S::Raw raw[kSteps][L::kGates] = {};
         S::load(lane, begin, raw);
-        put_segment<Context, kCount>(own + warp * kFloats, x, span.prepare(a, lane, begin, raw));
+        put_segment<Context, kCount>(own + warp * kFloats, x, span.prepare(a, raw));
     }
     context.barrier();
 
@@ -351,9 +364,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         if (warp == 0) {
             Segment<M> run = no_steps<M, P>();
             for (int w = 0; w < a.warps; ++w) {
-                if (chunk_begin + w * kSteps < lane.length) {
-                    run = join<M, P>(run, get_segment<Context, kCount, M>(own + w * kFloats, x));
-                }
+                run = join<M, P>(run, get_segment<Context, kCount, M>(own + w * kFloats, x));
             }
             put_segment<Context, kCount>(a.segments + slot(chunk) * kFloats, x, run);
         }
@@ -365,18 +376,14 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         for (int k = context.thread(); k <= earlier; k += a.warps * Context::kWarp) {
             context.wait_for(a.flags + slot(anchor + k), k == 0 ? kStateIsThere : kSegmentIsThere);
         }
-#if !defined(QRNN_MUTATE_CHAIN_BARRIER)
         context.barrier();
-#endif
         const int from = anchor + 1 + earlier * warp / a.warps;
         const int to = anchor + 1 + earlier * (warp + 1) / a.warps;
         if (from < to) {
             Segment<M> run = get_segment<Context, kCount, M>(a.segments + slot(from) * kFloats, x);
             for (int k = from + 1; k < to; ++k) {
-                if (k * chunk_steps < lane.length) {
-                    run = join<M, P>(
-                        run, get_segment<Context, kCount, M>(a.segments + slot(k) * kFloats, x));
-                }
+                run = join<M, P>(
+                    run, get_segment<Context, kCount, M>(a.segments + slot(k) * kFloats, x));
             }
             put_segment<Context, kCount>(joined + warp * kFloats, x, run);
         }
@@ -385,7 +392,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         for (int w = 0; w < a.warps; ++w) {
             const int first = anchor + 1 + earlier * w / a.warps;
             const int last = anchor + 1 + earlier * (w + 1) / a.warps;
-            if (first < last && first * chunk_steps < lane.length) {
+            if (first < last) {
                 c = apply<M, P>(get_segment<Context, kCount, M>(joined + w * kFloats, x), c);
             }
         }
@@ -394,9 +401,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     V mine = c;
     for (int w = 0; w < a.warps; ++w) {
         if (w == warp) mine = c;
-        if (chunk_begin + w * kSteps < lane.length) {
-            c = apply<M, P>(get_segment<Context, kCount, M>(own + w * kFloats, x), c);
-        }
+        c = apply<M, P>(get_segment<Context, kCount, M>(own + w * kFloats, x), c);
     }
     if (chunk % kAnchorEvery == 0) {
         if (warp == 0) put(anchor_state(chunk) + x, Context::kWarp, c);
@@ -406,7 +411,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     span.replay(a, lane, begin, mine);
     // After a barrier: c_T may be c0, which the other warps have read.
     if (chunk == 0 && warp == 0 && lane.exists && lane.length == 0) {
-        lane.store_state(a.c_T, c);
+        lane.store_state(a.c_T, mine);
     }
 }
 

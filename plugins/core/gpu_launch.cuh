@@ -114,18 +114,7 @@ cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& 
 template <class T, Pooling P>
 cudaError_t launch_pooling(const PoolArguments& a, const GpuPlan& plan, char* workspace,
                            cudaStream_t stream) {
-    GpuCall<T> call{};
-    call.gates = static_cast<const T*>(a.gates);
-    call.c0 = static_cast<const float*>(a.c0);
-    call.lengths = static_cast<const int64_t*>(a.lengths);
-    call.h = static_cast<T*>(a.h);
-    call.c_T = static_cast<float*>(a.c_T);
-    call.batch = a.batch;
-    call.hidden = a.hidden;
-    call.steps = static_cast<int>(a.steps);
-    call.reverse = a.reverse;
-    call.zoneout_scale = a.zoneout_scale;
-    call.least_candidate = a.activation == Activation::kRelu ? 0.0f : -HUGE_VALF;
+    const GpuCall<T> call = make_call<T>(a);
     const bool tanh = a.activation == Activation::kTanh;
     if constexpr (sizeof(T) == 2) {
         if (plan.channels_per_thread == 2) {

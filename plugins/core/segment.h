@@ -7,8 +7,7 @@
 //
 // `state` is what the run makes of 0. For f and fo the lost share is followed instead of the kept
 // one, because 1 - g loses a small g to rounding: over 8192 steps of a slow channel the kept share
-// would err by up to 2e-4. An empty run is told apart by the caller: it must leave even an infinite
-// state alone.
+// would err by up to 2e-4.
 #ifndef QRNN_DEPLOY_CORE_SEGMENT_H_
 #define QRNN_DEPLOY_CORE_SEGMENT_H_
 

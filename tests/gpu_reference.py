@@ -1,0 +1,68 @@
+"""What a GPU kernel may err, and the plans it can be asked for: shared by the tests of the host
+emulation and those on a GPU. Plain NumPy and the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cases
+import ml_dtypes
+import numpy as np
+import oracle
+from numpy.typing import NDArray
+
+REGIMES = ("step", "walk", "scan", "chain")
+STORAGES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+UNIT_ROUNDOFF = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+SMALLEST = {"float32": 0.0, "float16": 2.0**-24, "bfloat16": 1e-40}
+
+TANH_ERROR = {"float32": 0.0, "float16": 2.0**-10.9, "bfloat16": 2.0**-10.9}
+"""Relative, of the hardware's tanh, which the 16-bit kernels use for the candidate."""
+
+OUTPUT_GATE_ERROR = {"float32": 0.0, "float16": 0.0, "bfloat16": 2.0**-11.9}
+"""Absolute; the bfloat16 kernels use it for the output gate too."""
+
+
+def plans(case: cases.PoolCase, dtype: str) -> list[tuple[str, int, int]]:
+    """(regime, channels per thread, warps) of every kernel that takes the case."""
+    pairs = dtype != "float32" and case.H % 2 == 0
+    channels = (1, 2) if pairs else (1,)
+    found = [("walk", c, 2) for c in channels]
+    if case.T == 1:
+        found += [("step", c, 2) for c in channels]
+    if case.T > 0 and (pairs or dtype == "float32"):
+        spans = 2 if pairs else 1
+        found += [("scan", spans, 3), ("scan", spans, 1), ("chain", spans, 2), ("chain", spans, 1)]
+    return found
+
+
+def allowed(
+    case: cases.PoolCase,
+    dtype: str,
+    gates: NDArray[Any],
+    c0: NDArray[Any],
+    lengths: NDArray[Any],
+    h: oracle.F64,
+    c_T: oracle.F64,
+) -> tuple[oracle.F64, oracle.F64]:
+    """Bounds on |h - oracle| and |c_T - oracle|.
+
+    In float32 one step errs about 2e-7 of the values that meet in it and earlier errors fade with
+    f: ten such steps. An error of the candidate's tanh goes through the same recurrence as the
+    candidate, so its bound is the recurrence of the candidates' sizes, from a state of 0.
+    """
+    x = gates.astype(np.float64)
+    candidate = 1.0 if case.activation == "tanh" else np.abs(x).max(initial=1.0)
+    size = max(candidate, np.abs(c0).max(initial=0.0), np.abs(c_T).max(initial=0.0))
+    h_bound = np.full(h.shape, 2e-6 * size)
+    c_bound = np.full(c_T.shape, 2e-6 * size)
+    if case.activation == "tanh" and TANH_ERROR[dtype]:
+        sizes = x.copy()
+        sizes[..., : case.H] = np.abs(sizes[..., : case.H])
+        h_sizes, c_sizes = case.expected(sizes, np.zeros_like(c0), lengths)
+        h_bound += TANH_ERROR[dtype] * h_sizes
+        c_bound += TANH_ERROR[dtype] * c_sizes
+    if case.pooling in ("fo", "ifo"):
+        h_bound += OUTPUT_GATE_ERROR[dtype] * size
+    h_bound += UNIT_ROUNDOFF[dtype] * np.abs(h) + SMALLEST[dtype]
+    return h_bound, c_bound
