@@ -16,7 +16,8 @@ FILE_NAME = "libqrnn_deploy_tensorrt.so"
 ENVIRONMENT = "QRNN_DEPLOY_TENSORRT_LIBRARY"
 """Environment variable: path of the plugin library to use instead of the installed one."""
 
-_loaded: dict[tuple[int, Path], Any] = {}
+_loaded: list[tuple[Any, Path, Any]] = []
+"""Module, library and TensorRT's handle of it."""
 
 
 def find_plugin() -> Path:
@@ -52,7 +53,7 @@ def register_plugin(trt: Any, path: Path) -> None:
     from ..pooling.spec import BY_OP_TYPE, DOMAIN
 
     registry = trt.get_plugin_registry()
-    if (id(trt), path) not in _loaded:
+    if not any(module is trt and known == path for module, known, _ in _loaded):
         try:
             handle = registry.load_library(str(path))
         except Exception as error:
@@ -60,7 +61,7 @@ def register_plugin(trt: Any, path: Path) -> None:
             raise EngineError(f"TensorRT cannot load {path} ({error}): build it anew") from error
         if handle is None:
             raise EngineError(f"TensorRT cannot load {path}: build it anew for this version")
-        _loaded[id(trt), path] = handle
+        _loaded.append((trt, path, handle))
     names = {
         creator.name
         for creator in registry.all_creators

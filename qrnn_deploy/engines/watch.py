@@ -81,6 +81,7 @@ class LogReader:
     """The logger of one TensorRT module.
 
     Attributes:
+        module: the TensorRT module.
         tensorrt_logger: to hand to TensorRT.
         notes: of the build in progress.
     """
@@ -93,6 +94,7 @@ class LogReader:
             "INFO": logging.INFO,
         }
         reader = self
+        self.module = trt
         self.notes = Notes()
 
         class Logger(trt.ILogger):  # type: ignore[misc] # a class of the module at hand
@@ -106,12 +108,15 @@ class LogReader:
         self.tensorrt_logger = Logger()
 
 
-_readers: dict[int, LogReader] = {}
+_readers: list[LogReader] = []
 
 
 def log_reader(trt: Any) -> LogReader:
     """The logger of a module, with fresh notes."""
-    reader = _readers.setdefault(id(trt), LogReader(trt))
+    reader = next((known for known in _readers if known.module is trt), None)
+    if reader is None:
+        reader = LogReader(trt)
+        _readers.append(reader)
     reader.notes = Notes()
     return reader
 
@@ -120,13 +125,14 @@ class Monitor:
     """Follows a build through TensorRT's IProgressMonitor.
 
     Phases nest: the share that is done is that of the outermost phase, to which each inner one adds
-    its part of the step that it stands in.
+    its part of the step that it stands in. It is never told to shrink, though phases repeat.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
         self._lock = threading.Lock()
         self._phases: list[tuple[str, int, int]] = []  # name, steps, steps done
+        self._furthest = 0.0
         self._cancelled = threading.Event()
         self.failure: BaseException | None = None
 
@@ -156,16 +162,23 @@ class Monitor:
             names = [name for name, _, _ in self._phases]
             if phase in names:
                 del self._phases[len(names) - 1 - names[::-1].index(phase) :]
+                if not self._phases and not self._cancelled.is_set():
+                    self._call(1.0, phase)
 
     def _tell(self) -> None:
-        if self._progress is None or not self._phases:
-            return
         share, width = 0.0, 1.0
         for _, steps, done in self._phases:
             share += width * min(done / steps, 1.0)
             width /= steps
+        if self._phases:
+            self._call(min(share, 1.0), self._phases[-1][0])
+
+    def _call(self, share: float, phase: str) -> None:
+        if self._progress is None:
+            return
+        self._furthest = max(self._furthest, share)
         try:
-            self._progress(min(share, 1.0), self._phases[-1][0])
+            self._progress(self._furthest, phase)
         except BaseException as error:  # must not travel through TensorRT; the build raises it
             self.failure = error
             self._cancelled.set()
