@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,31 @@ from weakref import WeakKeyDictionary
 
 import onnxruntime
 
+from .._metadata_check import shown
 from ..errors import InputError, KernelLibraryError
 from .library import KernelLibrary
 
 _registered: WeakKeyDictionary[onnxruntime.SessionOptions, Path] = WeakKeyDictionary()
 """ONNX Runtime accepts a second registration and then makes no session with the options."""
+
+
+def thread_limit() -> int:
+    """The most threads that a session may ask for: each costs memory, and beyond the cores time."""
+    return max(64, 4 * (os.cpu_count() or 1))
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse what no session should be given.
+
+    Raises:
+        InputError: not None, and not a whole number in 0..:func:`thread_limit`.
+    """
+    limit = thread_limit()
+    if threads is not None and (type(threads) is not int or not 0 <= threads <= limit):
+        raise InputError(
+            f"threads={shown(threads)}: expected a whole number in 0..{limit} (64, or four per "
+            "core), or None for ONNX Runtime's own choice"
+        )
 
 
 @contextmanager

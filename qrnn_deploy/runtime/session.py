@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import onnxruntime
 from numpy.typing import ArrayLike
 
+from .._optional import library_is_named
 from ..errors import InputError, KernelLibraryError, ModelError
 from ..metadata import Metadata
+from ..model_file import check_model_file, external_sizes, read_model
 from . import feeds
 from .contract import check_contract
 from .library import FILE_NAME, KernelLibrary, load_library
-from .options import prepared
+from .options import check_threads, prepared
 
 if TYPE_CHECKING:
     from .plans import OrtMemory
@@ -56,9 +58,12 @@ class Session:
 
         Args:
             path: a file written by ``qrnn-deploy export``.
-            kernel: ``auto`` uses the kernel library and warns where there is none; ``require``
-                fails there; ``off`` runs the function body.
-            threads: threads inside an operator; None lets ONNX Runtime choose, 0 too.
+            kernel: ``auto`` uses the kernel library, and warns and runs the function body where
+                none is installed or the installed one does not load; ``require`` fails there;
+                ``off`` runs the function body. A library named by ``QRNN_DEPLOY_LIBRARY`` that
+                does not load is an error with ``auto`` too.
+            threads: threads inside an operator, at most 64 or four per core; None lets ONNX
+                Runtime choose, 0 too.
             providers: as for ``onnxruntime.InferenceSession``; default: the CPU.
             session_options: further options. They may serve several sessions; the kernel library
                 is registered in them and stays, so they cannot serve one with ``kernel="off"``
@@ -68,7 +73,8 @@ class Session:
             InputError: an argument that is none of the above.
             ModelError: the file is missing, damaged, foreign, not for this runtime, or its graph
                 contradicts its metadata.
-            KernelLibraryError: the library is absent (``require``), broken, or too old.
+            KernelLibraryError: the library is absent or broken (``require``, or it was named), or
+                too old.
         """
         self.path = Path(path)
         self.onnxruntime_session, library, created = open_session(
@@ -147,11 +153,10 @@ def open_session(
         ModelError: the file is missing, damaged, or not for this runtime.
         KernelLibraryError: as for :class:`Session`.
     """
-    _check_file(path)
+    check_model_file(path)
     if kernel not in ("auto", "require", "off"):
         raise InputError(f"kernel={kernel!r}: expected 'auto', 'require' or 'off'")
-    if threads is not None and (type(threads) is not int or not 0 <= threads < 2**31):
-        raise InputError(f"threads={threads!r}: expected a whole number, 0 or more, or None")
+    check_threads(threads)
     library = None if kernel == "off" else _kernel_library(kernel)
     with _creating, prepared(session_options, threads, library) as options:
         if library is not None:
@@ -170,25 +175,23 @@ def run_error(error: Exception) -> InputError:
     return InputError(f"ONNX Runtime refused the input ({_first_line(error)})")
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder: expected an ONNX file")
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist: expected an ONNX file")
-    if path.stat().st_size == 0:
-        raise ModelError(f"{path} is empty: expected an ONNX file; export the model again")
-
-
 def _kernel_library(choice: KernelChoice) -> KernelLibrary | None:
-    library = load_library()
-    if library is not None:
-        return library
-    advice = (
-        f"the kernel library {FILE_NAME} is not installed: reinstall qrnn-deploy where a C++ "
-        "compiler is (`qrnn-deploy doctor` shows what is missing)"
-    )
-    if choice == "require":
-        raise KernelLibraryError(advice)
+    try:
+        library = load_library()
+    except KernelLibraryError as error:
+        # Who names a library wants that one; the installed one is used where it can be.
+        if choice == "require" or library_is_named():
+            raise
+        advice = str(error)
+    else:
+        if library is not None:
+            return library
+        advice = (
+            f"the kernel library {FILE_NAME} is not installed: reinstall qrnn-deploy where a C++ "
+            "compiler is (`qrnn-deploy doctor` shows what is missing)"
+        )
+        if choice == "require":
+            raise KernelLibraryError(advice)
     warnings.warn(
         f"running on the slower function body, since {advice}", KernelFallbackWarning, stacklevel=4
     )
@@ -205,22 +208,28 @@ def _check_version(path: Path, metadata: Metadata, library: KernelLibrary) -> No
 
 
 def _explain(path: Path, library: KernelLibrary | None, error: Exception) -> Exception:
-    """Why a session could not be made, in one line."""
-    if library is not None:
-        try:  # a library too old for the file is the likeliest cause; the file says so itself
-            import onnx
+    """Why a session could not be made, in one line.
 
-            model = onnx.load(str(path), load_external_data=False)
-            properties = {item.key: item.value for item in model.metadata_props}
+    A file that is not whole is the likeliest cause, then a library too old for it, which the file
+    says itself; of the rest ONNX Runtime's own reason tells most.
+    """
+    try:
+        model = read_model(path)
+        external_sizes(model, path)
+    except ModelError as damaged:
+        return damaged
+    if library is not None:
+        properties = {item.key: item.value for item in model.metadata_props}
+        try:
             _check_version(path, Metadata.from_properties(properties, str(path)), library)
         except KernelLibraryError as too_old:
             return too_old
-        except Exception as unreadable:  # the file itself is bad: ORT's own reason says it best
-            return ModelError(_refusal(path, error, type(unreadable).__name__))
+        except ModelError as foreign:
+            return foreign
     return ModelError(_refusal(path, error))
 
 
-def _refusal(path: Path, error: Exception, hint: str = "") -> str:
+def _refusal(path: Path, error: Exception) -> str:
     text = str(error)
     if "bfloat16" in text and "NOT_IMPLEMENTED" in text:
         return (
@@ -232,7 +241,10 @@ def _refusal(path: Path, error: Exception, hint: str = "") -> str:
             f"{path} cannot be loaded, since session_options has the kernel library registered "
             "already: leave that to Session"
         )
-    return f"{path} cannot be loaded ({_first_line(error)}{', ' * bool(hint)}{hint})"
+    return (
+        f"{path} cannot be loaded ({_first_line(error)}): export the model again, or try another "
+        "version of onnxruntime"
+    )
 
 
 def _first_line(error: Exception) -> str:
