@@ -18,7 +18,7 @@ from qrnn_deploy.cli import cli, main
 from qrnn_deploy.errors import CheckpointError
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["export", "verify", "run", "inspect", "doctor", "completion"]
+COMMANDS = ["export", "verify", "build", "run", "inspect", "doctor", "completion"]
 
 
 def run_main(*arguments: str) -> int:

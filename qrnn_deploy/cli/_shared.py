@@ -1,19 +1,22 @@
-"""What several commands share: JSON output, progress, numbers for people."""
+"""What several commands share: types of options, JSON output, progress, numbers for people."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-PIPE_WIDTH = 200
+PIPE_WIDTH = 10_000
+"""Columns of a table that is not for a terminal: more than any needs, so that none is cut."""
+
 KERNEL_CHOICES = ("auto", "require", "off")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
@@ -22,22 +25,46 @@ kernel_option = click.option(
     type=click.Choice(KERNEL_CHOICES),
     default="auto",
     show_default=True,
-    help="Use the kernel library if it loads, insist on it, or run the standard-ONNX function.",
+    help="auto uses the kernel library; where none is installed, or the installed one does not "
+    "load, it warns and runs the standard-ONNX function. require fails there. off never loads it.",
 )
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Threads within an operator. Default: ONNX Runtime's, one per core.",
+    help="Threads within an operator, at most 64 or four per core. Default: ONNX Runtime's own "
+    "choice, one per core.",
 )
+
+
+class FiniteFloat(click.FloatRange):
+    """A number from a range; ``nan`` and ``inf``, which click takes for numbers, are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: no number, not finite, or outside the range.
+        """
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+def json_text(value: object) -> str:
+    """A value as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_text(value))
 
 
 def console() -> Console:
-    """Standard output for tables: as wide as the terminal, and wide in a pipe, for grep."""
+    """Standard output for tables: as wide as the terminal; in a pipe nothing is cut, for grep."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPE_WIDTH
@@ -61,6 +88,11 @@ class Advance(Protocol):
         """Move the bar on by ``amount``."""
 
 
+def _has_terminal() -> bool:
+    """Whether standard error is a terminal. It may also be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def progress_bar(what: str, total: float | None) -> Iterator[Advance]:
     """A progress bar on standard error where that is a terminal; nothing in a pipe or a log.
@@ -69,7 +101,7 @@ def progress_bar(what: str, total: float | None) -> Iterator[Advance]:
         what: a few words on what is being done.
         total: the amount that is the whole, or None where that is not known.
     """
-    if not sys.stderr.isatty():
+    if not _has_terminal():
         yield lambda amount: None
         return
     from rich.console import Console
@@ -87,7 +119,7 @@ def spinner(what: str) -> Iterator[Callable[[str], None]]:
     Yields:
         A function that replaces the text.
     """
-    if not sys.stderr.isatty():
+    if not _has_terminal():
         yield lambda text: None
         return
     from rich.console import Console

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._shared import console, json_option, spinner
+from ._shared import FiniteFloat, console, json_option, spinner
 
 EXIT_DIFFERENT = 1
 
@@ -25,7 +25,7 @@ EXIT_DIFFERENT = 1
     help="Also feed each layer the right input, and name the first that departs. Done anyway after "
     "a failure.",
 )
-@click.option("--atol", type=click.FloatRange(min=0), help="Absolute tolerance instead of ours.")
+@click.option("--atol", type=FiniteFloat(min=0), help="Absolute tolerance instead of ours.")
 @json_option
 @click.pass_context
 def verify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,8 @@ def verify(
     path = Path(model)
     if checkpoint is not None and module is not None:
         raise InputError("got a checkpoint and a module: expected at most one of them")
+    if atol is not None and not (math.isfinite(atol) and atol >= 0):
+        raise InputError(f"atol is {atol}, expected a finite number, 0 or more, or None")
     note = progress or (lambda stage: None)
     note("loading")
     sessions, missing = open_artifacts(path)
