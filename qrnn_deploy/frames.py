@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,22 @@ if TYPE_CHECKING:
 RAW_DTYPE = np.dtype("<f4")
 """What a raw stream holds, whatever the model's own type."""
 
-
 DEFAULT_CHUNK = 64
 WHOLE = 2**62
 """Chunk size that takes a whole sequence."""
+
+_BLOCK = 2**20
+"""Bytes asked for at once: Python sets that much memory aside before it reads."""
+
+_NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
+"""First bytes of files that hold a header before their numbers."""
+
+
+class ByteSource(Protocol):
+    """A binary file or pipe, or what reads like one."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end."""
 
 
 def single_input(metadata: Metadata) -> PortInfo:
@@ -51,23 +63,25 @@ def frame_shape(port: PortInfo) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def read_raw(source: BinaryIO, shape: tuple[int, ...], chunk: int) -> Iterator[NDArray[Any]]:
+def read_raw(source: ByteSource, shape: tuple[int, ...], chunk: int) -> Iterator[NDArray[Any]]:
     """Frames of a raw float32 stream as arrays [1, up to chunk, *shape].
 
     Raises:
-        InputError: the stream ends within a frame.
+        InputError: the stream ends within a frame, or begins as a .npy or .npz file does.
     """
     frame = int(np.prod(shape, dtype=np.int64)) * RAW_DTYPE.itemsize
-    while data := source.read(-1 if chunk == WHOLE else chunk * frame):
+    data = _read_start(source, chunk * frame)
+    while data:
         if len(data) % frame:
             raise InputError(
                 f"the input ends {len(data) % frame} bytes into a frame: expected a multiple of "
                 f"{frame} bytes (float32 {list(shape)})"
             )
         yield np.frombuffer(data, RAW_DTYPE).reshape(1, -1, *shape)
+        data = _read(source, chunk * frame)
 
 
-def read_npy(source: BinaryIO, port: PortInfo) -> tuple[NDArray[Any], bool]:
+def read_npy(source: ByteSource, port: PortInfo) -> tuple[NDArray[Any], bool]:
     """A .npy array as [B, T, ...] in the input's type.
 
     Returns:
@@ -78,8 +92,10 @@ def read_npy(source: BinaryIO, port: PortInfo) -> tuple[NDArray[Any], bool]:
             model does not take.
     """
     try:
-        array = np.lib.format.read_array(_seekable(source), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # In a real file NumPy would seek, which a pipe cannot, so it sees the reading alone.
+        plain: Any = SimpleNamespace(read=source.read)
+        array = np.lib.format.read_array(plain, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
         raise InputError(
             f"the input is not a readable .npy array ({error}): write it with numpy.save, or give "
             "raw float32 frames and --format raw"
@@ -167,5 +183,32 @@ def split(array: NDArray[Any], chunk: int) -> Iterator[NDArray[Any]]:
         yield array[:, start : start + chunk]
 
 
-def _seekable(source: BinaryIO) -> BinaryIO:
-    return source if source.seekable() else io.BytesIO(source.read())
+def _read(source: ByteSource, size: int) -> bytes:
+    """``size`` bytes, or what is left of them."""
+    parts = []
+    while size and (part := source.read(min(size, _BLOCK))):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _read_start(source: ByteSource, size: int) -> bytes:
+    """The first ``size`` bytes of raw frames, and more only while they may still be a header.
+
+    Raises:
+        InputError: a header, which as float32 would be frames of garbage.
+    """
+    data = _read(source, size)
+    while 0 < len(data) < len(_NPY) and _NPY.startswith(data):
+        more = _read(source, size)
+        if not more:
+            break
+        data += more
+    if data.startswith(_NPY):
+        raise InputError("the input looks like a .npy file, not like raw frames: add --format npy")
+    if data.startswith(_ZIP):
+        raise InputError(
+            "the input looks like an .npz archive, not like raw frames: write its array with "
+            "numpy.save and add --format npy"
+        )
+    return data

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .errors import InputError, ModelError
 
 
 class Stepper(Protocol):
@@ -154,13 +154,16 @@ def generate(
         seed: makes the draw repeatable; None draws anew each time.
 
     Raises:
-        InputError: a character of the prompt that the model does not know, a negative ``count``,
-            or a ``temperature`` that is negative or not finite.
+        InputError: a character of the prompt that the model does not know, a negative ``count``
+            or ``seed``, or a ``temperature`` that is negative or not finite.
+        ModelError: while drawing, the model answers with NaN or infinity.
     """
     if count < 0:
         raise InputError(f"count is {count}, expected the number of characters, 0 or more")
     if not (math.isfinite(temperature) and temperature >= 0):
         raise InputError(f"temperature is {temperature}, expected a finite number, 0 or more")
+    if seed is not None and seed < 0:
+        raise InputError(f"seed is {seed}, expected a whole number, 0 or more, or None")
     if prompt or vocabulary.known("\n"):
         tokens = vocabulary.encode(prompt or "\n")
     else:
@@ -177,13 +180,19 @@ def _draw(
     random: np.random.Generator,
 ) -> Iterator[str]:
     """The loop of :func:`generate`, apart so that its arguments are checked when it is called."""
-    for _ in range(count):
+    for number in range(count):
         logits = np.asarray(stream.step(tokens[None]), np.float64)[0, -1]
+        if not np.isfinite(logits.max()):
+            raise ModelError(
+                f"the model answers with {logits.max()} after {number} characters, so nothing can "
+                "be drawn: check its weights for NaN and infinity"
+            )
         if temperature == 0:
             choice = int(logits.argmax())
         else:
-            # The likeliest is at 0 before the division, so that no temperature overflows.
-            scaled = (logits - logits.max()) / temperature
+            # The likeliest is at 0 before the division; what overflows to -inf is never drawn.
+            with np.errstate(over="ignore"):
+                scaled = (logits - logits.max()) / temperature
             probabilities = np.exp(log_probabilities(scaled))
             choice = int(random.choice(len(probabilities), p=probabilities / probabilities.sum()))
         yield vocabulary.tokens[choice]

@@ -203,7 +203,7 @@ def test_raw_frames_cut_off_leave_no_output(tmp_path, monkeypatch, capsys):
         (("whole.onnx", "--generate", "3"), "has no vocabulary"),
         (("absent.onnx", "--score"), "absent.onnx"),
         (("lm.onnx", "--score", "absent.txt"), "absent.txt: No such file"),
-        (("lm.onnx", "--generate", "3", "--temperature", "-1"), "temperature is -1.0"),
+        (("lm.onnx", "--generate", "3", "--temperature", "-1"), "'--temperature': -1.0"),
         (("lm.onnx", "--chunk", "0"), "--chunk"),
     ],
 )

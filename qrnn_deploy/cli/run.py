@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
-import sys
+import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import InputError, ModelError
-from ._shared import json_option, kernel_option, print_json, progress_bar, threads_option
+from ._shared import FiniteFloat, json_text, kernel_option, progress_bar, threads_option
+from ._streams import open_output, open_source, read_text, refuse_overwriting, shown
 
 if TYPE_CHECKING:
     from ..inspection import KernelChoice
@@ -21,47 +22,81 @@ if TYPE_CHECKING:
     from ..runtime import Session, StreamingSession
     from ..text import Vocabulary
 
-STANDARD_INPUT = Path("-")
+_MODES = {"score": "--score", "generate": "--generate", "frames": "frames"}
+_USED_BY = {
+    "source": ("score", "frames"),
+    "prompt": ("generate",),
+    "temperature": ("generate",),
+    "seed": ("generate",),
+    "unknown": ("score", "generate"),
+    "chunk": ("score", "frames"),
+    "form": ("frames",),
+    "as_json": ("score",),
+}
+"""The arguments that not every mode has a use for."""
+
+
+def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter(
+            f"character {error.start} is a byte that is not UTF-8: convert the text, for example "
+            "with iconv"
+        ) from None
+    return value
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[INPUT]", type=click.Path(path_type=Path), default="-")
 @click.option("--score", "wants_score", is_flag=True, help="Text in, bits per character out.")
-@click.option("--generate", "count", type=int, metavar="N", help="Generate N characters.")
-@click.option("--prompt", default="", help="Text that --generate continues; it is printed too.")
+@click.option(
+    "--generate", "count", type=click.IntRange(min=0), metavar="N", help="Generate N characters."
+)
+@click.option(
+    "--prompt",
+    default="",
+    callback=_utf8,
+    help="With --generate: text to continue; it is printed too.",
+)
 @click.option(
     "--temperature",
-    type=float,
+    type=FiniteFloat(min=0),
     default=1.0,
     show_default=True,
-    help="Below 1 bolder towards the likeliest character, 0 always takes it.",
+    help="With --generate: below 1 bolder towards the likeliest character, 0 always takes it.",
 )
-@click.option("--seed", type=int, help="Makes --generate repeatable.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="With --generate: makes the draw repeatable."
+)
 @click.option(
     "--unknown",
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with characters that the model has no token for.",
+    help="What to do with characters of the text or prompt that the model has no token for.",
 )
 @click.option(
     "--chunk",
     type=click.IntRange(min=1),
-    help="Time steps per call of the model. Larger is faster, smaller answers sooner; the numbers "
-    "stay the same. Default: 256 for text, 64 for frames.",
+    help="Time steps of INPUT per call of the model. Larger is faster, smaller answers sooner; the "
+    "numbers stay the same. Default: 256 for text, 64 for frames.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there, not to stdout.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["npy", "raw"]),
-    help="Of frames, in and out. Default: npy for an INPUT or else an OUTPUT named .npy, else raw.",
+    help="Of frames, the same in and out. Default: npy for an INPUT named .npy, raw for any other "
+    "and for standard input.",
 )
 @kernel_option
 @threads_option
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="With --score: print JSON, for a program.")
+@click.pass_context
 def run(
+    context: click.Context,
     model: Path,
     source: Path,
     wants_score: bool,
@@ -95,20 +130,44 @@ def run(
     """
     if wants_score and count is not None:
         raise click.UsageError("--score and --generate exclude each other: choose one")
+    mode = "score" if wants_score else "frames" if count is None else "generate"
+    _refuse_unused(context, mode)
+    if mode == "frames" and form is None:
+        form = "npy" if source.suffix == ".npy" else "raw"
+        if form == "raw" and output is not None and output.suffix == ".npy":
+            raise click.UsageError(
+                f"{shown(source)} is read as raw frames, and so {output} would be raw too: add "
+                "--format npy for arrays in and out, or --format raw if it shall have that name"
+            )
+    refuse_overwriting(output, model, source)
     from ..runtime import Session, StreamingSession
 
     session = Session(model, kernel=kernel, threads=threads)
-    if wants_score or count is not None:
-        vocabulary = _vocabulary(session.metadata, model)
-        stream = StreamingSession(session)
-        if count is not None:
-            _generate(stream, vocabulary, count, prompt, temperature, seed, output)
-        else:
-            _score(stream, vocabulary, source, unknown, chunk or 256, as_json)
+    if mode == "frames":
+        if session.metadata.vocabulary:
+            raise click.UsageError(f"{model} is a language model: add --score or --generate N")
+        _frames(session, source, output, form or "raw", chunk)
         return
-    if session.metadata.vocabulary:
-        raise click.UsageError(f"{model} is a language model: add --score or --generate N")
-    _frames(session, source, output, form or _guess_format(source, output), chunk)
+    vocabulary = _vocabulary(session.metadata, model)
+    stream = StreamingSession(session)
+    if count is None:
+        _score(stream, vocabulary, source, unknown, chunk or 256, output, as_json)
+        return
+    if unknown == "skip":
+        prompt = vocabulary.known(prompt)
+    _generate(stream, vocabulary, count, prompt, temperature, seed, output)
+
+
+def _refuse_unused(context: click.Context, mode: str) -> None:
+    """Refuse what the user gave and the mode would pass over in silence."""
+    for parameter in context.command.params:
+        users = _USED_BY.get(parameter.name or "", (mode,))
+        if mode in users:
+            continue
+        if context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT:
+            name = "INPUT" if parameter.name == "source" else max(parameter.opts, key=len)
+            owners = " and ".join(_MODES[user] for user in users)
+            raise click.UsageError(f"{name} goes with {owners}, not with {_MODES[mode]}")
 
 
 def _vocabulary(metadata: Metadata, model: Path) -> Vocabulary:
@@ -135,7 +194,7 @@ def _generate(
     from ..text import generate
 
     pieces = generate(stream, vocabulary, count, prompt=prompt, temperature=temperature, seed=seed)
-    with _output(output) as sink:
+    with open_output(output) as sink:
         sink.write(prompt.encode())
         for piece in pieces:
             sink.write(piece.encode())
@@ -149,6 +208,7 @@ def _score(
     source: Path,
     unknown: str,
     chunk: int,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     from ..text import score
@@ -157,7 +217,7 @@ def _score(
 
     def pieces() -> Iterator[str]:
         nonlocal skipped
-        for piece in _read_text(source):
+        for piece in read_text(source):
             known = vocabulary.known(piece) if unknown == "skip" else piece
             skipped += len(piece) - len(known)
             yield known
@@ -167,24 +227,28 @@ def _score(
     seconds = time.perf_counter() - started
     if not result.characters:
         raise InputError(
-            f"{source} holds no text to score: expected at least 2 characters of the vocabulary"
+            f"{shown(source)} holds no text to score: expected at least 2 characters of the "
+            "vocabulary"
         )
     if as_json:
-        print_json(
+        bits = result.bits_per_character
+        text = json_text(
             {
-                "bits_per_character": result.bits_per_character,
+                "bits_per_character": bits if math.isfinite(bits) else None,
                 "characters": result.characters,
                 "skipped": skipped,
                 "seconds": seconds,
                 "implementation": dict(stream.implementation),
             }
         )
-        return
-    left_out = f", {skipped} unknown left out" if skipped else ""
-    click.echo(
-        f"{result.bits_per_character:.4f} bits per character "
-        f"({result.characters} characters{left_out}, {result.characters / seconds:.0f} per second)"
-    )
+    else:
+        left_out = f", {skipped} unknown left out" if skipped else ""
+        text = (
+            f"{result.bits_per_character:.4f} bits per character ({result.characters} "
+            f"characters{left_out}, {result.characters / seconds:.0f} per second)"
+        )
+    with open_output(output) as sink:
+        sink.write(f"{text}\n".encode())
 
 
 def _frames(
@@ -197,9 +261,9 @@ def _frames(
     port = frames.single_input(session.metadata)
     size = frames.chunk_size(session.metadata, chunk)
     with ExitStack() as stack:
-        handle = stack.enter_context(_open(source))
+        handle = stack.enter_context(open_source(source))
         if form == "raw":
-            sink = stack.enter_context(_output(output))
+            sink = stack.enter_context(open_output(output))
             advance = stack.enter_context(progress_bar("frames", None))
             for piece in frames.stream(
                 session, frames.read_raw(handle, frames.frame_shape(port), size)
@@ -215,54 +279,5 @@ def _frames(
             parts.append(piece)
             advance(piece.shape[1])
         result = np.concatenate(parts, axis=1)
-        sink = stack.enter_context(_output(output))
+        sink = stack.enter_context(open_output(output))
         np.lib.format.write_array(sink, result[0] if unbatched else result, allow_pickle=False)
-
-
-def _guess_format(source: Path, output: Path | None) -> str:
-    named = source if source != STANDARD_INPUT else output
-    return "npy" if named is not None and named.suffix == ".npy" else "raw"
-
-
-@contextmanager
-def _open(source: Path) -> Iterator[BinaryIO]:
-    """The input; standard input stays open."""
-    if source == STANDARD_INPUT:
-        yield sys.stdin.buffer
-        return
-    with source.open("rb") as handle:
-        yield handle
-
-
-@contextmanager
-def _output(output: Path | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that appears only when it is whole."""
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    from .._files import replacing
-
-    try:
-        with replacing(output) as beside, beside.open("wb") as handle:
-            yield handle
-    except OSError as error:
-        if error.filename is None:  # a failed write does not know where it went
-            error.filename = str(output)
-        raise
-
-
-def _read_text(source: Path) -> Iterator[str]:
-    """The text in pieces of 64 KiB, decoded across their seams; reports progress."""
-    total = source.stat().st_size if source != STANDARD_INPUT else None
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with _open(source) as handle, progress_bar("scoring", total) as advance:
-        try:
-            while data := handle.read(65536):
-                yield decoder.decode(data)
-                advance(len(data))
-            yield decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{source} is not UTF-8 text ({error.reason} at byte {error.start}): convert it, "
-                "for example with iconv"
-            ) from None

@@ -1,0 +1,142 @@
+"""Where ``run`` reads from and writes to: files, pipes, and never over what it reads."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from ..errors import InputError
+from ._shared import progress_bar
+
+STANDARD_INPUT = Path("-")
+
+
+class Source:
+    """A binary input whose failures say which it is."""
+
+    def __init__(self, handle: BinaryIO, name: str) -> None:
+        self._handle = handle
+        self.name = name
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end.
+
+        Raises:
+            OSError: with the name of the input.
+        """
+        try:
+            return self._handle.read(size)
+        except OSError as error:  # a failed read does not know what it read from
+            error.filename = self.name
+            raise
+
+
+def shown(source: Path) -> str:
+    """The input as a message names it."""
+    return "standard input" if source == STANDARD_INPUT else str(source)
+
+
+@contextmanager
+def open_source(source: Path) -> Iterator[Source]:
+    """The input; standard input stays open.
+
+    Raises:
+        InputError: standard input is closed.
+        OSError: the file cannot be read.
+    """
+    if source != STANDARD_INPUT:
+        with source.open("rb") as handle:
+            yield Source(handle, str(source))
+        return
+    if sys.stdin is None:
+        raise InputError("standard input is closed: give INPUT, the name of a file")
+    yield Source(sys.stdin.buffer, shown(source))
+
+
+@contextmanager
+def open_output(output: Path | None) -> Iterator[BinaryIO]:
+    """Standard output, or a file that appears only when it is whole.
+
+    Raises:
+        OSError: it cannot be written; the error names ``output``.
+    """
+    from .._files import replacing
+
+    try:
+        if output is None:
+            yield sys.stdout.buffer
+            return
+        with replacing(output) as beside, beside.open("wb") as handle:
+            yield handle
+    except OSError as error:
+        # A failed write does not know where it went; the file beside is not one the user named.
+        if error.filename is None:
+            error.filename = "standard output" if output is None else str(output)
+        elif output is not None and Path(str(error.filename)).name.startswith(f".{output.name}."):
+            error.filename = str(output)
+        raise
+
+
+def read_text(source: Path) -> Iterator[str]:
+    """The text in pieces of 64 KiB, decoded across their seams; reports progress.
+
+    Raises:
+        InputError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    total = source.stat().st_size if source != STANDARD_INPUT else None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_source(source) as handle, progress_bar("scoring", total) as advance:
+        try:
+            while data := handle.read(65536):
+                yield decoder.decode(data)
+                advance(len(data))
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{handle.name} is not UTF-8 text ({error.reason} at byte {error.start}): convert "
+                "it, for example with iconv"
+            ) from None
+
+
+def refuse_overwriting(output: Path | None, model: Path, source: Path) -> None:
+    """Leave the model, the files it refers to and the input as they are.
+
+    Raises:
+        click.UsageError: ``output`` is one of them, under whatever name.
+    """
+    if output is None or not output.exists():
+        return
+    from ..model_file import external_files
+
+    if model.exists() and output.samefile(model):
+        raise _overwriting(output, "MODEL")
+    if source == STANDARD_INPUT:
+        if _is_standard_input(output):
+            raise _overwriting(output, "standard input")
+    elif source.exists() and output.samefile(source):
+        raise _overwriting(output, "INPUT")
+    for part in external_files(model):
+        if part.exists() and output.samefile(part):
+            raise _overwriting(output, "weights of MODEL")
+
+
+def _overwriting(output: Path, what: str) -> click.UsageError:
+    return click.UsageError(
+        f"OUTPUT {output} is the same file as {what}, which must stay: name another file"
+    )
+
+
+def _is_standard_input(path: Path) -> bool:
+    try:
+        descriptor = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or no file at all
+        return False
+    return os.path.samestat(path.stat(), os.fstat(descriptor))
