@@ -212,6 +212,7 @@ def test_plans_that_do_not_fit_are_refused(emulation: ctypes.CDLL) -> None:
         (long, "float32", ("walk", 2, 2)),
         (long, "float32", ("step", 1, 2)),  # T is not 1
         (long, "float32", ("scan", 1, 17)),
+        (long, "float32", ("chain", 1, 9)),
         (long, "float32", ("walk", 1, 0)),
         (replace(long, T=0), "float32", ("scan", 1, 2)),
     ]

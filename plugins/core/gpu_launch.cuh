@@ -40,26 +40,30 @@ struct DeviceThread {
     }
 };
 
+// The second figure is the number of blocks that are to fit a multiprocessor.
+#define QRNN_BOUNDS(regime, blocks) __launch_bounds__(most_warps(regime) * kGpuWarp, blocks)
+
 template <class T, Pooling P, bool kTanh, int kCount>
-__global__ void __launch_bounds__(kMostWalkWarps* kGpuWarp) qrnn_step(const GpuCall<T> call) {
+__global__ void QRNN_BOUNDS(GpuRegime::kStep, 1) qrnn_step(const GpuCall<T> call) {
     DeviceThread context;
     step_kernel<T, P, kTanh, kCount>(context, call);
 }
 
 template <class T, Pooling P, bool kTanh, int kCount, int kAhead>
-__global__ void __launch_bounds__(kMostWalkWarps* kGpuWarp) qrnn_walk(const GpuCall<T> call) {
+__global__ void QRNN_BOUNDS(GpuRegime::kWalk, 3) qrnn_walk(const GpuCall<T> call) {
     DeviceThread context;
     walk_kernel<T, P, kTanh, kCount, kAhead>(context, call);
 }
 
 template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
-__global__ void __launch_bounds__(kMostWarps* kGpuWarp, 1) qrnn_scan(const GpuCall<T> call) {
+__global__ void QRNN_BOUNDS(GpuRegime::kScan, 1) qrnn_scan(const GpuCall<T> call) {
     DeviceThread context;
     scan_kernel<T, P, kTanh, kCount, kSteps>(context, call);
 }
 
 template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
-__global__ void __launch_bounds__(kMostWarps* kGpuWarp, 1) qrnn_chain(const GpuCall<T> call) {
+__global__ void QRNN_BOUNDS(GpuRegime::kChain, kCount == 1 ? 3 : 2)
+    qrnn_chain(const GpuCall<T> call) {
     DeviceThread context;
     chain_kernel<T, P, kTanh, kCount, kSteps>(context, call);
 }

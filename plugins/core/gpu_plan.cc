@@ -7,8 +7,8 @@ namespace {
 
 // Warps of kWalk per multiprocessor that keep enough bytes in flight for its share of bandwidth.
 constexpr int64_t kEnoughToWalk = 12;
-// The same for kScan and kChain, whose warps pause at barriers.
-constexpr int64_t kEnoughToScan = 16;
+// Warps of kScan that fit a multiprocessor at once, at 128 registers.
+constexpr int64_t kResidentToScan = 16;
 constexpr int64_t kFewestChainSteps = 256;
 constexpr size_t kAlignment = 256;
 
@@ -28,7 +28,9 @@ bool chain_pays(const PoolArguments& a, const GpuDevice& device, int channels_pe
 size_t chain_bytes(int64_t steps, int64_t batch, int64_t hidden) {
     size_t most = 0;
     for (int channels : {1, 2}) {
-        most = std::max(most, chain_layout(steps, batch, hidden, channels, kMostWarps).bytes);
+        most = std::max(
+            most,
+            chain_layout(steps, batch, hidden, channels, most_warps(GpuRegime::kChain)).bytes);
     }
     return most;
 }
@@ -44,17 +46,11 @@ bool pairs_allowed(const PoolArguments& a) {
 bool plan_fits(const GpuPlan& plan, const PoolArguments& a) {
     const bool pairs = plan.channels_per_thread == 2;
     if (pairs ? !pairs_allowed(a) : plan.channels_per_thread != 1) return false;
-    if (plan.warps < 1) return false;
-    switch (plan.regime) {
-        case GpuRegime::kStep: return a.steps == 1 && plan.warps <= kMostWalkWarps;
-        case GpuRegime::kWalk: return plan.warps <= kMostWalkWarps;
-        case GpuRegime::kScan:
-        case GpuRegime::kChain:
-            // 16-bit channels are moved in pairs here or not at all.
-            return a.steps > 0 && plan.warps <= kMostWarps &&
-                   (pairs || a.storage == Storage::kFloat32);
-    }
-    return false;
+    if (plan.warps < 1 || plan.warps > most_warps(plan.regime)) return false;
+    if (plan.regime == GpuRegime::kStep) return a.steps == 1;
+    if (plan.regime == GpuRegime::kWalk) return true;
+    // 16-bit channels are moved in pairs here or not at all.
+    return a.steps > 0 && (pairs || a.storage == Storage::kFloat32);
 }
 
 ChainLayout chain_layout(int64_t steps, int64_t batch, int64_t hidden, int channels_per_thread,
@@ -91,19 +87,20 @@ GpuPlan plan_gpu(const PoolArguments& a, const GpuDevice& device, size_t workspa
         plan.warps = 2;
         return plan;
     }
-    if (chain_pays(a, device, plan.channels_per_thread) &&
-        workspace_bytes >=
-            chain_layout(a.steps, a.batch, a.hidden, plan.channels_per_thread, kMostWarps).bytes) {
-        plan.regime = GpuRegime::kChain;
-        plan.warps = kMostWarps;
+    plan.regime = GpuRegime::kChain;
+    plan.warps = most_warps(GpuRegime::kChain);
+    const ChainLayout layout =
+        chain_layout(a.steps, a.batch, a.hidden, plan.channels_per_thread, plan.warps);
+    if (chain_pays(a, device, plan.channels_per_thread) && workspace_bytes >= layout.bytes) {
         return plan;
     }
+    // As many warps as let all blocks be resident at once, but no more than there are spans.
     plan.regime = GpuRegime::kScan;
-    plan.warps = 4;
-    while (plan.warps < kMostWarps &&
-           groups * plan.warps < kEnoughToScan * device.multiprocessors &&
-           plan.warps * kSpan < a.steps) {
-        plan.warps *= 2;
+    plan.warps = most_warps(GpuRegime::kScan);
+    const int64_t blocks = divide_up(groups, device.multiprocessors);
+    while (plan.warps > 1 &&
+           (blocks * plan.warps > kResidentToScan || (plan.warps / 2) * kSpan >= a.steps)) {
+        plan.warps /= 2;
     }
     return plan;
 }

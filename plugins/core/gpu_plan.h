@@ -24,11 +24,12 @@ enum class GpuRegime {
 };
 
 constexpr int kGpuWarp = 32;
-constexpr int kWalkAhead = 8;      // steps whose loads are in flight
-constexpr int kSpan = 8;           // steps of a thread in kScan and kChain
-constexpr int kMostWarps = 16;     // in a block of kScan and kChain
-constexpr int kMostWalkWarps = 8;  // in a block of kStep and kWalk
-constexpr int kAnchorEvery = 32;   // chunks between those whose final state is published (kChain)
+constexpr int kWalkAhead = 8;     // steps whose loads are in flight
+constexpr int kSpan = 8;          // steps of a thread in kScan and kChain
+constexpr int kAnchorEvery = 32;  // chunks between those whose final state is published (kChain)
+
+// The most warps in a block.
+constexpr int most_warps(GpuRegime regime) { return regime == GpuRegime::kScan ? 16 : 8; }
 
 struct GpuPlan {
     GpuRegime regime = GpuRegime::kWalk;
