@@ -395,6 +395,35 @@ def test_command_line(small, tmp_path, capfd):
     assert "TensorRT: INFO: " in err
 
 
+def test_inspect_shows_an_engine(charlm, tmp_path, capfd):
+    target = charlm.with_name("shown.engine")
+    build_engine(charlm, target, backend=RTX, maximum={"T": 32})
+
+    def shown(*options: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["inspect", str(target), *options])
+        out, err = capfd.readouterr()
+        assert (stop.value.code, err) == (0, "")
+        return out
+
+    text = shown()
+    assert f"tensorrt-rtx {rtx.__version__}, float32, for sm80, sm86, sm89, sm120" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["input", "tokens", "int64", "[batch,", "time]"] in rows
+    assert ["state", "output", "state_02_c_out", "float32", "[batch,", "128]"] in rows
+    assert "Profile 0, sequence: B 1 to 32 (best 8), T 1 to 32 (best 32)" in text
+    assert "Pooling: 3 of 3 nodes are loops of the standard-ONNX function" in text
+    assert "Test vectors beside it: yes" in text
+    assert "Runs here: " in text
+    facts = json.loads(shown("--json"))
+    assert facts["manifest"]["metadata"]["states"][0]["name"] == "state_00_c"
+    assert facts["golden_is_here"] is True and facts["runs_here"] is (facts["obstacles"] == [])
+    line = error_of("inspect", str(target), "--kernel", "off", capfd=capfd)
+    assert "--kernel is for ONNX files" in line
+    target.with_name("shown.engine.json").unlink()
+    assert "shown.engine.json is missing" in error_of("inspect", str(target), capfd=capfd)
+
+
 def test_progress_bar_on_a_terminal(small, tmp_path):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -478,6 +507,11 @@ def test_files_that_cannot_be_built_are_one_line(small, tmp_path, capfd):
         node.input[:] = ["other" if name == "x" else name for name in node.input]
     onnx.save(model, str(renamed))
     assert "contradicts its metadata" in line(renamed)
+    other = tmp_path / "other.onnx"
+    model = onnx.load(str(small))
+    next(node for node in model.graph.node if node.name == "layer_01_pool").name = "pool_of_mine"
+    onnx.save(model, str(other))
+    assert "are not those of the layers that the metadata list" in line(other)
     assert [name for name in files_under(tmp_path) if "engine" in name] == []
 
 

@@ -11,7 +11,7 @@ from fake_tensorrt_builder import Fake, Severity
 from models import build, files_under
 
 import qrnn_deploy
-from qrnn_deploy.engines import backends, build_engine, read_manifest
+from qrnn_deploy.engines import backends, build_engine, native, read_manifest
 from qrnn_deploy.engines import build as build_module
 from qrnn_deploy.engines.backends import choose_backend
 from qrnn_deploy.engines.gpu import Card, Cards
@@ -111,7 +111,7 @@ def test_parser_that_takes_the_function_is_found_out(fake, small, tmp_path, monk
     """What happens without the stripping: TensorRT says nothing, the proof does."""
     fake()
     monkeypatch.setattr(
-        build_module, "prepared_bytes", lambda source, form: source.model.SerializeToString()
+        native, "prepared_bytes", lambda source, form: source.model.SerializeToString()
     )
     message = refused(small, tmp_path)
     assert "made a plugin layer for 0 of 2 pooling nodes, not for 'layer_00_pool'" in message

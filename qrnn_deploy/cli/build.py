@@ -135,17 +135,21 @@ def _print(report: BuildReport) -> None:
     )
     click.echo(f"  with {report.manifest_path}")
     click.echo(f"Backend {manifest.backend}: {report.backend_reason}")
-    pools = len(manifest.metadata.layers)
-    what = "our plugin" if manifest.form == "plugin" else "loops of the standard-ONNX function"
-    click.echo(
-        f"Pooling: {pools} of {pools} nodes are {what}, as the {' and the '.join(manifest.proof)} "
-        f"{'says' if len(manifest.proof) == 1 else 'say'}"
-    )
+    click.echo(implementation_text(manifest))
     for index, profile in enumerate(manifest.profiles):
         click.echo(f"Profile {index}, {profile.name}: {profile_text(manifest, profile)}")
     for warning in report.warnings:
         click.echo(f"warning: TensorRT: {warning}", err=True)
     click.echo(f"Next: qrnn-deploy inspect {report.path}")
+
+
+def implementation_text(manifest: Manifest) -> str:
+    """What runs the pooling nodes, and where that was looked up."""
+    pools = len(manifest.metadata.layers)
+    what = "our plugin" if manifest.form == "plugin" else "loops of the standard-ONNX function"
+    says = "says" if len(manifest.proof) == 1 else "say"
+    where = " and the ".join(manifest.proof)
+    return f"Pooling: {pools} of {pools} nodes are {what}, as the {where} {says}"
 
 
 def profile_text(manifest: Manifest, profile: Profile) -> str:

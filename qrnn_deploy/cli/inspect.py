@@ -1,4 +1,4 @@
-"""``qrnn-deploy inspect``: what is in an exported file, and what will run it here."""
+"""``qrnn-deploy inspect``: what is in an exported file or an engine, and what will run it here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..metadata import PACKED_INPUT, PACKED_OUTPUT
 from ._shared import byte_size, console, json_option, kernel_option, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..engines import EngineDescription
     from ..inspection import Inspection, KernelChoice
 
 
@@ -22,16 +24,23 @@ if TYPE_CHECKING:
 @kernel_option
 @json_option
 def inspect(model: Path, kernel: KernelChoice, as_json: bool) -> None:
-    """Show what the ONNX file MODEL takes, returns and holds.
+    """Show what the ONNX file or the engine MODEL takes, returns and holds.
 
     Inputs, outputs, carried states, layers, sizes, where it came from, and which implementation of
-    the pooling recurrence runs on this machine: that is read from a session, not guessed.
+    the pooling recurrence runs on this machine: that is read from a session, not guessed. Of an
+    engine also its profiles, what it was built for, and whether it runs here.
 
     \b
     Examples:
       qrnn-deploy inspect model.onnx
       qrnn-deploy inspect model.onnx --json | jq .states
+      qrnn-deploy inspect model.engine
     """
+    from ..runtime import is_engine
+
+    if is_engine(model):
+        _inspect_engine(model, kernel, as_json)
+        return
     from ..inspection import inspect_model
 
     facts = inspect_model(model, kernel=kernel)
@@ -89,6 +98,54 @@ def _print(facts: Inspection) -> None:
         f"Written by qrnn-deploy {meta.toolkit_version or '?'}; ONNX IR {facts.ir_version}; "
         f"opsets {opsets}; functions {', '.join(facts.functions) or 'none (inlined)'}"
     )
+
+
+def _inspect_engine(engine: Path, kernel: KernelChoice, as_json: bool) -> None:
+    from ..engines import describe
+    from ..errors import InputError
+
+    if kernel != "auto":
+        raise InputError(f"--kernel is for ONNX files, and {engine} is an engine: leave it out")
+    facts = describe(engine)
+    if as_json:
+        print_json(facts.to_dict())
+    else:
+        _print_engine(facts)
+
+
+def _print_engine(facts: EngineDescription) -> None:
+    from .build import implementation_text, profile_text
+
+    out = console()
+    manifest = facts.manifest
+    meta = manifest.metadata
+    out.print(
+        f"{facts.path}: {byte_size(facts.bytes)}, {manifest.backend} {manifest.tensorrt_version}"
+        f"{' or later' if manifest.version_compatible else ''}, {manifest.precision}, for "
+        f"{', '.join(manifest.architectures)}{', refittable' if manifest.refit else ''}"
+    )
+    carried = {name for state in meta.states for name in (state.input, state.output)}
+    carried |= {PACKED_INPUT, PACKED_OUTPUT}
+    rows = [
+        ("state " * (port.name in carried) + side, port.name, port.dtype, _shape(port.shape))
+        for side, ports in (("input", manifest.inputs), ("output", manifest.outputs))
+        for port in ports
+    ]
+    out.print(_table(["", "name", "type", "shape"], rows))
+    for index, profile in enumerate(manifest.profiles):
+        out.print(f"Profile {index}, {profile.name}: {profile_text(manifest, profile)}")
+    out.print(implementation_text(manifest))
+    for library in manifest.libraries:
+        carried_here = ", which the engine carries" if library.embedded else ""
+        out.print(f"Needs: {library.name}{carried_here}, sha256 {library.sha256}")
+    if not facts.obstacles:
+        out.print("Runs here: nothing speaks against it")
+    for obstacle in facts.obstacles:
+        out.print(f"Runs here: no, {obstacle}")
+    out.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
+    for name, digest in manifest.model.items():
+        out.print(f"Built from: {name}, sha256 {digest}")
+    out.print(f"Written by qrnn-deploy {manifest.toolkit_version}")
 
 
 def _verdict(facts: Inspection) -> str:

@@ -16,11 +16,11 @@ from typing import Any
 
 from .. import __version__
 from .._metadata_check import MetadataDamage, shown
-from ..errors import EngineError, InputError, ModelError
+from ..errors import EngineError, ModelError
 from ..metadata import KEY, Metadata, PortInfo
 from ._manifest_check import check_manifest
 from .model import file_sha256
-from .profiles import Profile, ShapeRange, size_name
+from .profiles import Profile, ShapeRange, choose_profile
 
 FORMAT = 1
 """Version of this JSON. A reader accepts its own version and every earlier one."""
@@ -112,28 +112,7 @@ class Manifest:
         Raises:
             InputError: no profile takes them; says for which sizes there is one.
         """
-        for index in sorted(range(len(self.profiles)), key=self._breadth):
-            if not _misfits(self.profiles[index], shapes):
-                return index
-        if not self.profiles:
-            return 0
-        name, axis, size = _misfits(self.profiles[0], shapes)[0]
-        allowed = self.profiles[0].inputs[name]
-        port = next(port for port in self.inputs if port.name == name)
-        if axis is None:
-            raise InputError(
-                f"input {name!r} has {size} axes: expected {len(port.shape)}, {port.shape}"
-            )
-        what = port.shape[axis]
-        raise InputError(
-            f"input {name!r} has size {size} along axis {axis}"
-            f"{f' ({size_name(what)})' if isinstance(what, str) else ''}: this engine takes "
-            f"{allowed.min[axis]} to {allowed.max[axis]}; build one with other --min and --max"
-        )
-
-    def _breadth(self, index: int) -> int:
-        ranges = self.profiles[index].inputs.values()
-        return sum(high - low for one in ranges for low, high in zip(one.min, one.max, strict=True))
+        return choose_profile(self.profiles, self.inputs, shapes)
 
 
 def manifest_path(engine: Path) -> Path:
@@ -262,21 +241,3 @@ def _from_dict(raw: dict[str, Any], name: str) -> Manifest:
 
 def _sized(ports: Sequence[PortInfo], raw: Sequence[Mapping[str, Any]]) -> list[PortInfo]:
     return [replace(port, shape=item["shape"]) for port, item in zip(ports, raw, strict=True)]
-
-
-def _misfits(
-    profile: Profile, shapes: Mapping[str, Sequence[int]]
-) -> list[tuple[str, int | None, int]]:
-    """What the profile does not take: input, axis (None: the number of axes), size."""
-    found: list[tuple[str, int | None, int]] = []
-    for name, allowed in profile.inputs.items():
-        shape = shapes.get(name)
-        if shape is None:
-            continue
-        if len(shape) != len(allowed.min):
-            found.append((name, None, len(shape)))
-            continue
-        for axis, size in enumerate(shape):
-            if not allowed.min[axis] <= size <= allowed.max[axis]:
-                found.append((name, axis, size))
-    return found

@@ -82,6 +82,12 @@ def read_source(path: Path) -> Source:
             f"{path} has pooling nodes without a name of their own: expected the names that the "
             "exporter gives; export the model again"
         )
+    known = {layer.node for layer in metadata.layers}
+    if {pool.name for pool in pools} != known:
+        raise EngineError(
+            f"{path} contradicts its metadata: its pooling nodes are not those of the layers that "
+            "the metadata list; export the model again"
+        )
     files = {name: file_sha256(path.parent / name) for name in (path.name, *parts)}
     return Source(path, model, metadata, pools, files)
 

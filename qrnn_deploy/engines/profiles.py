@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import EngineError
+from ..errors import EngineError, InputError
 from ..metadata import PortInfo
 
 MAX_SIZE = 2**31 - 1
@@ -118,6 +118,36 @@ def make_profiles(
     return profiles
 
 
+def choose_profile(
+    profiles: Sequence[Profile], ports: Sequence[PortInfo], shapes: Mapping[str, Sequence[int]]
+) -> int:
+    """Index of the profile to run these shapes with: of those that take them the narrowest.
+
+    Args:
+        profiles: of an engine; without any, every size is fixed and the index is 0.
+        ports: its inputs.
+        shapes: input name -> its shape; inputs that are not named are not looked at.
+
+    Raises:
+        InputError: no profile takes them; says for which sizes there is one.
+    """
+    if not profiles:
+        return 0
+    fitting = [index for index, profile in enumerate(profiles) if _misfit(profile, shapes) is None]
+    if fitting:
+        return min(fitting, key=lambda index: _breadth(profiles[index]))
+    name, axis, size = _misfit(profiles[0], shapes) or ("", None, 0)
+    known = next(port.shape for port in ports if port.name == name)
+    if axis is None:
+        raise InputError(f"input {name!r} has {size} axes: expected {len(known)}, {known}")
+    symbol, allowed = known[axis], profiles[0].inputs[name]
+    raise InputError(
+        f"input {name!r} has size {size} along axis {axis}"
+        f"{f' ({size_name(symbol)})' if isinstance(symbol, str) else ''}: this engine takes "
+        f"{allowed.min[axis]} to {allowed.max[axis]}; build one with other --min and --max"
+    )
+
+
 def size_name(symbol: str) -> str:
     """How a user names a symbol: ``B`` for ``batch``, ``T`` for ``time``, else the symbol."""
     return _LETTERS.get(symbol, symbol)
@@ -183,3 +213,24 @@ def _profile(name: str, ports: Sequence[PortInfo], ranges: Mapping[str, _Range])
             if any(isinstance(size, str) for size in port.shape)
         },
     )
+
+
+def _breadth(profile: Profile) -> int:
+    ranges = profile.inputs.values()
+    return sum(high - low for one in ranges for low, high in zip(one.min, one.max, strict=True))
+
+
+def _misfit(
+    profile: Profile, shapes: Mapping[str, Sequence[int]]
+) -> tuple[str, int | None, int] | None:
+    """The first thing the profile does not take: input, axis (None: number of axes), size."""
+    for name, allowed in profile.inputs.items():
+        shape = shapes.get(name)
+        if shape is None:
+            continue
+        if len(shape) != len(allowed.min):
+            return name, None, len(shape)
+        for axis, size in enumerate(shape):
+            if not allowed.min[axis] <= size <= allowed.max[axis]:
+                return name, axis, size
+    return None
