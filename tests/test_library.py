@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import needs
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 
 import qrnn_deploy
 from qrnn_deploy.errors import KernelLibraryError
-from qrnn_deploy.runtime import elf
-from qrnn_deploy.runtime.library import ENVIRONMENT, KernelLibrary, find_library
+from qrnn_deploy.runtime import KernelFallbackWarning, Session, elf
+from qrnn_deploy.runtime.library import ENVIRONMENT, FILE_NAME, KernelLibrary, find_library
 
 MODEL = Path(qrnn_deploy.__file__).parent / "selftest" / "model.onnx"
 only_elf = pytest.mark.skipif(not elf.HAS_ELF, reason="libraries are no ELF files here")
@@ -134,6 +135,43 @@ def test_another_machine_is_named(copy):
     names = ["aarch64", "x86-64"] if own != 183 else ["x86-64", "aarch64"]
     assert found is not None
     assert f"built for {names[0]}, 64-bit, little-endian, expected {names[1]}" in found
+
+
+def use_installed(monkeypatch, path: Path) -> None:
+    """Let ``path`` be the library that is installed."""
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setattr(qrnn_deploy, "__path__", [str(path.parent.parent)])
+    # Everything of the package that is needed later is imported by now, by the fixture `copy`.
+    assert find_library() == path
+
+
+@only_elf
+def test_an_installed_library_that_does_not_load_is_one_warning(copy, monkeypatch):
+    library = copy.parent / "lib" / FILE_NAME
+    library.parent.mkdir()
+    os.truncate(copy.rename(library), 20_000)
+    use_installed(monkeypatch, library)
+    with pytest.warns(KernelFallbackWarning) as caught:
+        session = Session(MODEL)
+    (warning,) = caught
+    text = str(warning.message)
+    assert f"function body, since kernel library {library} cannot be used (it ends" in text
+    assert "reinstall qrnn-deploy" in text and "--kernel off" in text and "\n" not in text
+    assert set(session.implementation.values()) == {"function"}
+    with pytest.raises(KernelLibraryError, match="reinstall qrnn-deploy"):
+        Session(MODEL, kernel="require")
+
+
+@only_elf
+def test_a_named_library_that_does_not_load_is_an_error(copy, monkeypatch):
+    os.truncate(copy, 20_000)
+    monkeypatch.setenv(ENVIRONMENT, str(copy))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for choice in ("auto", "require"):
+            with pytest.raises(KernelLibraryError, match=f"unset {ENVIRONMENT}"):
+                Session(MODEL, kernel=choice)
+        assert set(Session(MODEL, kernel="off").implementation.values()) == {"function"}
 
 
 @pytest.fixture(scope="module")
