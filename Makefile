@@ -47,7 +47,7 @@ $(LIBRARY): $(SETUP) $(PLUGIN_FILES) qrnn_deploy/__init__.py
 DEMO := demo-output
 CHARLM := examples/charlm
 
-demo: setup ## Export, verify, score and run the model trained on real text
+demo: setup ## Export, verify, score and run the model trained on real text; build an engine
 	@mkdir -p $(DEMO)
 	$(BIN)/python $(CHARLM)/data.py --heldout $(DEMO)/heldout.txt
 	$(BIN)/qrnn-deploy export $(CHARLM)/model.safetensors -o $(DEMO)/charlm.onnx
@@ -59,6 +59,11 @@ demo: setup ## Export, verify, score and run the model trained on real text
 	$(BIN)/qrnn-deploy run $(DEMO)/charlm.onnx --kernel require --score $(DEMO)/heldout.txt
 	$(BIN)/qrnn-deploy run $(DEMO)/charlm.onnx --kernel require --generate 400 \
 		--prompt "The import statement" --temperature 0.7 --seed 1
+	@if $(BIN)/python -c 'import tensorrt_rtx_bindings' 2>/dev/null; then set -x; \
+		$(BIN)/qrnn-deploy build $(DEMO)/charlm.onnx -o $(DEMO)/charlm.engine \
+			--backend tensorrt-rtx && \
+		$(BIN)/qrnn-deploy inspect $(DEMO)/charlm.engine; \
+	else echo 'No engine: TensorRT for RTX is not installed (x86-64 Linux only)'; fi
 
 train: setup ## Train the demo's model anew, and the LSTM beside it (a quarter of an hour)
 	$(BIN)/python $(CHARLM)/train.py
@@ -68,9 +73,15 @@ programs: setup
 	$(CONFIGURE) -B $(BUILD) -D CMAKE_BUILD_TYPE=Release -D QRNN_DEPLOY_TESTS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 
+# What the tests must not skip: all that the extra `dev` brings on this machine.
+REQUIRED := kernel
+ifeq ($(shell uname -sm),Linux x86_64)
+REQUIRED := kernel,tensorrt-rtx
+endif
+
 test: programs ## Run the tests: the C++ core first, then everything else
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
-	QRNN_DEPLOY_TESTS_REQUIRE=kernel $(BIN)/python -m pytest $(PYTEST_ARGS)
+	QRNN_DEPLOY_TESTS_REQUIRE=$(REQUIRED) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-portable: setup ## Run one file in ONNX Runtime, onnx.reference, onnxruntime-web and OpenVINO (needs npm)
 	tests/portable/run.sh
