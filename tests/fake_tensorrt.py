@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,18 @@ import onnx
 import onnxruntime
 import torch
 
+from qrnn_deploy.engines import description
+from qrnn_deploy.engines.gpu import Card, Cards
 from qrnn_deploy.engines.manifest import Library, Manifest, manifest_path
 from qrnn_deploy.engines.profiles import make_profiles
 from qrnn_deploy.metadata import KEY, Metadata
 from qrnn_deploy.pooling.spec import BY_OP_TYPE, DOMAIN
+from qrnn_deploy.runtime import engine
 from qrnn_deploy.runtime.engine_device import Buffer
 
 VERSION = "11.4.0.1"
 STREAM = 7
+CARDS = Cards((Card("Stand-in", "sm90"),))
 _ELEMENTS = {1: "FLOAT", 10: "HALF", 7: "INT64"}
 _NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64}
 
@@ -39,6 +44,7 @@ def write_engine(
     engine: Path,
     *,
     says: Path | None = None,
+    minimum: dict[str, int] | None = None,
     maximum: dict[str, int] | None = None,
     streaming: bool = True,
     libraries: list[Library] | None = None,
@@ -53,7 +59,7 @@ def write_engine(
     profiles = make_profiles(
         metadata.input_ports(),
         {},
-        minimum={},
+        minimum=minimum or {},
         optimum={},
         maximum=maximum or {"B": 4, "T": 80},
         streaming=streaming and metadata.state_mode != "none",
@@ -82,6 +88,15 @@ def write_engine(
     )
     manifest_path(engine).write_text(manifest.to_json())
     return engine
+
+
+def install(monkeypatch: Any) -> FakeTensorRT:
+    """A machine with TensorRT and one card, both of them stand-ins."""
+    module = FakeTensorRT()
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(description, "find_cards", lambda: CARDS)
+    monkeypatch.setattr(engine, "CudaDevice", HostDevice)
+    return module
 
 
 class HostDevice:
@@ -239,7 +254,8 @@ class _Context:
                 self.engine.logger.log(SimpleNamespace(name="ERROR"), "capture before a run")
                 return False
             self.engine.module.captures += 1
-            HostDevice.recording.append(lambda: self._compute(shapes, addresses))
+            stale = self.engine.facts.get("graphs_keep_old_states", False)
+            HostDevice.recording.append(lambda: self._compute(shapes, addresses, stale))
             return True
         if self.engine.facts.get("refuses_to_run"):
             self.engine.logger.log(SimpleNamespace(name="ERROR"), "Cuda Runtime (no kernel image)")
@@ -248,7 +264,12 @@ class _Context:
         self.ran = shapes
         return True
 
-    def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+    def _compute(
+        self,
+        shapes: dict[str, tuple[int, ...]],
+        addresses: dict[str, int],
+        stale: bool = False,
+    ) -> None:
         engine = self.engine
         engine.module.runs.append(addresses)
         memory = {
@@ -263,7 +284,8 @@ class _Context:
                 feed[name][:] = 0
         names = [name for name, (mode, _) in engine.ports.items() if mode == "output"]
         for name, value in zip(names, engine.session.run(names, feed), strict=True):
-            memory[name][...] = value
+            if not (stale and name.endswith("_out")):
+                memory[name][...] = value
 
 
 def _memory(address: int, shape: tuple[int, ...], element: str) -> np.ndarray:

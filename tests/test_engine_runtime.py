@@ -13,11 +13,11 @@ import needs
 import numpy as np
 import pytest
 import torch
-from fake_tensorrt import VERSION, FakeTensorRT, HostDevice, write_engine
+from fake_tensorrt import VERSION, HostDevice, install, write_engine
 from models import build
 
-from qrnn_deploy.engines import build_engine, description
-from qrnn_deploy.engines.gpu import Card, Cards, find_cards
+from qrnn_deploy.engines import build_engine
+from qrnn_deploy.engines.gpu import find_cards
 from qrnn_deploy.engines.manifest import Library, manifest_path
 from qrnn_deploy.engines.plugin import ENVIRONMENT, plugin_sha256
 from qrnn_deploy.errors import EngineError, InputError
@@ -27,7 +27,6 @@ from qrnn_deploy.runtime import (
     EngineSession,
     Session,
     StreamingSession,
-    engine,
     open_model,
 )
 
@@ -65,13 +64,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def tensorrt(monkeypatch):
-    """A machine with TensorRT and one card, both of them stand-ins."""
-    module = FakeTensorRT()
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
-    cards = Cards((Card("Stand-in", "sm90"),))
-    monkeypatch.setattr(description, "find_cards", lambda: cards)
-    monkeypatch.setattr(engine, "CudaDevice", HostDevice)
-    return module
+    return install(monkeypatch)
 
 
 def sequence(batch, time, seed=0, dtype=np.float32):

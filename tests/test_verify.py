@@ -116,8 +116,8 @@ def test_checkpoint_passes_with_kernel_and_function(pair):
     needs.kernel_library()
     checkpoint, model = pair
     report = verify(model, checkpoint=checkpoint, per_layer=True)
-    assert report.passed and not report.missing and not report.notes
-    assert {c.artifact for c in report.comparisons} == {"kernel", "function"}
+    assert report.passed and not report.notes and not {"kernel", "function"} & set(report.missing)
+    assert {c.artifact for c in report.comparisons} >= {"kernel", "function"}
     assert [layer.name for layer in report.layers] == ["layers.0", "layers.1"]
     json.loads(report.to_json())
 

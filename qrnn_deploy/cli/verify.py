@@ -9,6 +9,7 @@ import click
 from ._shared import FiniteFloat, console, json_option, spinner
 
 EXIT_DIFFERENT = 1
+ARTIFACTS = ("kernel", "function", "tensorrt", "tensorrt-rtx")
 
 
 @click.command()
@@ -26,6 +27,13 @@ EXIT_DIFFERENT = 1
     "a failure.",
 )
 @click.option("--atol", type=FiniteFloat(min=0), help="Absolute tolerance instead of ours.")
+@click.option(
+    "--only",
+    type=click.Choice(ARTIFACTS),
+    multiple=True,
+    help="Compare this implementation, and fail where it is not here. Repeat it for more. Default: "
+    "all that are here.",
+)
 @json_option
 @click.pass_context
 def verify(
@@ -34,21 +42,24 @@ def verify(
     checkpoint: Path | None,
     per_layer: bool,
     atol: float | None,
+    only: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compare the ONNX file MODEL with its PyTorch original.
+    """Compare MODEL, an ONNX file or an engine, with its PyTorch original.
 
-    The file runs with the kernel and with the standard-ONNX function, over a grid of lengths,
-    batch sizes, chunkings and initial states. An output passes when its error against the model
-    in float64 is at most four times that of PyTorch in the file's own type, or below a floor
-    derived for the type. The table shows the largest errors and the smallest tolerance that would
-    have passed.
+    The file runs in every implementation that this machine has: ONNX Runtime with the kernel and
+    with the standard-ONNX function, and engines of TensorRT, built for the occasion; each over a
+    grid of lengths, batch sizes, chunkings and initial states. The report names what is not here
+    and how to get it. An output passes when its error against the model in float64 is at most four
+    times that of PyTorch in the file's own type, or below a floor derived for the type. The table
+    shows the largest errors and the smallest tolerance that would have passed.
 
     \b
     Examples:
       qrnn-deploy verify model.onnx --checkpoint model.safetensors
       qrnn-deploy verify model.onnx --checkpoint model.safetensors --per-layer
-      qrnn-deploy verify model.onnx --json
+      qrnn-deploy verify model.onnx --only kernel --json
+      qrnn-deploy verify model.engine
 
     Exit status: 0 equal within tolerance, 1 not, 2 for a mistake such as a missing file.
     """
@@ -56,7 +67,12 @@ def verify(
 
     with spinner(f"verifying {model.name}") as update:
         report = compare(
-            model, checkpoint=checkpoint, per_layer=per_layer, atol=atol, progress=update
+            model,
+            checkpoint=checkpoint,
+            per_layer=per_layer,
+            atol=atol,
+            only=only or None,
+            progress=update,
         )
     if as_json:
         click.echo(report.to_json())

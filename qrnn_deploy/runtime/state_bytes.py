@@ -12,11 +12,17 @@ import safetensors.numpy
 
 from .._metadata_check import shown
 from ..errors import InputError
+from ..metadata import Metadata
 from .feeds import Array
 
 _FINGERPRINT = "qrnn_deploy_state"
 _METADATA = "__metadata__"
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def fingerprint(metadata: Metadata) -> str:
+    """Identifies the model, and the form of export, that a saved state belongs to."""
+    return f"{metadata.state_mode}:{metadata.state_fingerprint()}"
 
 
 def pack(arrays: Mapping[str, Array], fingerprint: str) -> bytes:

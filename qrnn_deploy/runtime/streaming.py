@@ -191,7 +191,7 @@ class StreamingSession:
 
         The format is safetensors: it holds no code. It belongs to this model's weights.
         """
-        return state_bytes.pack(self._current(rows), self._fingerprint())
+        return state_bytes.pack(self._current(rows), state_bytes.fingerprint(self.metadata))
 
     def load_state(self, data: bytes, rows: Rows = None) -> None:
         """Continue from a saved state, in all streams or in ``rows``.
@@ -200,15 +200,15 @@ class StreamingSession:
             InputError: the bytes are damaged, from another model, or for another number of rows.
         """
         arrays = state_bytes.unpack(
-            data, self._fingerprint(), self._current(rows), self.session.path.name
+            data,
+            state_bytes.fingerprint(self.metadata),
+            self._current(rows),
+            self.session.path.name,
         )
         self._memory.write(self._side, self._rows(rows), arrays)
 
     def _current(self, rows: Rows) -> dict[str, Array]:
         return self._memory.read(self._side, self._rows(rows))
-
-    def _fingerprint(self) -> str:
-        return f"{self.metadata.state_mode}:{self.metadata.state_fingerprint()}"
 
     def _rows(self, rows: Rows) -> Any:
         if rows is None:

@@ -1,38 +1,226 @@
-"""The artifacts that this machine can run: the same file with the kernel and without."""
+"""What can run a model, as this machine has it: one class for each implementation.
+
+A model is compared in every implementation that is here. One that is absent is named in the
+report with what it lacks, and counts for nothing; one that was asked for and is absent is an error.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from ..runtime import Session
+from .._optional import EXTRAS
+from ..engines.backends import BACKENDS, Backend, is_installed
+from ..engines.build import build_engine
+from ..engines.gpu import find_cards
+from ..errors import InputError, MissingDependencyError, ModelError, QrnnDeployError
+from ..metadata import Metadata
+from ..model_file import read_model
+from ..runtime import EngineSession
 from ..runtime.library import load_library
+from ..runtime.streaming import StreamedModel
+
+Note = Callable[[str], None]
 
 
-def open_artifacts(path: Path) -> tuple[dict[str, Session], dict[str, str]]:
-    """Sessions by artifact name, and why the others are missing.
+class Runnable(StreamedModel, Protocol):
+    """An open model: a ``Session`` or an ``EngineSession``."""
 
-    ``kernel`` runs every pooling node on the kernel, ``function`` none; ``mixed`` is a file of
-    which only some nodes got one, as production would run it.
+    def run(self, inputs: Any) -> dict[str, Any]:
+        """Run one batch of sequences."""
+
+
+class AbsentError(Exception):
+    """This machine cannot run the model that way; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model opened in one implementation.
+
+    Attributes:
+        name: to report it under.
+        model: the open model.
+        lacks: what keeps it from being the artifact of that name altogether; empty is nothing.
+    """
+
+    name: str
+    model: Runnable
+    lacks: str = ""
+
+
+class Artifact(Protocol):
+    """One implementation."""
+
+    @property
+    def name(self) -> str:
+        """As ``--only`` has it."""
+
+    def open(self, path: Path, note: Note) -> Opened:
+        """Open the model.
+
+        Raises:
+            AbsentError: the machine lacks the implementation.
+            QrnnDeployError: the model cannot be run that way.
+        """
+
+
+@dataclass(frozen=True)
+class KernelArtifact:
+    """ONNX Runtime on the CPU, with our kernel for the pooling nodes."""
+
+    name: str = "kernel"
+
+    def open(self, path: Path, note: Note) -> Opened:
+        """``mixed`` is a file of which only some nodes got a kernel, as production would run it."""
+        if load_library() is None:
+            raise AbsentError("the kernel library is not installed; see `qrnn-deploy doctor`")
+        from ..runtime import Session
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            session = Session(path, kernel="require")
+        running = list(session.implementation.values())
+        count = running.count("kernel")
+        if not count:
+            raise AbsentError(
+                "no node of the file got a kernel; a file made with --inline has none"
+            )
+        if count < len(running):
+            return Opened(
+                "mixed", session, f"only {count} of {len(running)} pooling nodes got a kernel"
+            )
+        return Opened(self.name, session)
+
+
+@dataclass(frozen=True)
+class FunctionArtifact:
+    """ONNX Runtime on the CPU, with the file's own function bodies."""
+
+    name: str = "function"
+
+    def open(self, path: Path, note: Note) -> Opened:
+        """There wherever ONNX Runtime is."""
+        from ..runtime import Session
+
+        return Opened(self.name, Session(path, kernel="off"))
+
+
+@dataclass(frozen=True)
+class EngineArtifact:
+    """An engine built from the file here and now, and run on this machine's GPU."""
+
+    backend: Backend
+
+    @property
+    def name(self) -> str:
+        """``tensorrt`` or ``tensorrt-rtx``."""
+        return self.backend.name
+
+    def open(self, path: Path, note: Note) -> Opened:
+        """Build an engine in a temporary folder and open it."""
+        missing = []
+        if not is_installed(self.backend):
+            extra = EXTRAS[self.backend.module]
+            missing.append(f"not installed: pip install 'qrnn-deploy[{extra}]'")
+        cards = find_cards()
+        if not cards.cards:
+            missing.append(f"no GPU: {cards.obstacle}")
+        if missing:
+            raise AbsentError("; ".join(missing))
+        note(f"building an engine of {self.backend.title}")
+        with tempfile.TemporaryDirectory(prefix="qrnn-deploy-") as folder:
+            engine = Path(folder) / f"{path.stem}.engine"
+            arch = None if self.backend.needs_gpu else [cards.cards[0].capability]
+            try:
+                build_engine(path, engine, backend=self.backend.name, arch=arch)
+                return Opened(self.name, EngineSession(engine))
+            except QrnnDeployError as error:  # another card, no plugin library, an odd file
+                raise AbsentError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The sizes that a model takes: smallest and largest."""
+
+    batch: tuple[int, int] = (0, 2**31)
+    time: tuple[int, int] = (0, 2**31)
+
+
+ARTIFACTS: tuple[Artifact, ...] = (
+    KernelArtifact(),
+    FunctionArtifact(),
+    *(EngineArtifact(backend) for backend in BACKENDS.values()),
+)
+"""In the order of the report."""
+
+ON_CPU = ("kernel", "mixed", "function")
+"""Names under which ONNX Runtime on the CPU is reported."""
+
+NAMES = tuple(artifact.name for artifact in ARTIFACTS)
+
+
+def open_artifacts(
+    path: Path, only: Sequence[str] | None, note: Note
+) -> tuple[dict[str, Runnable], dict[str, str]]:
+    """Open models by artifact name, and why the other artifacts are missing.
+
+    Args:
+        path: the ONNX file.
+        only: the artifacts that are wanted, each of which must be here; None takes what is here.
+        note: called with the name of each stage.
 
     Raises:
+        InputError: a name in ``only`` is unknown, or its artifact is missing.
         ModelError: the file cannot be run at all.
         KernelLibraryError: the file needs a newer kernel library than the one installed.
     """
-    sessions = {"function": Session(path, kernel="off")}
+    if only is not None and (not only or set(only) - set(NAMES)):
+        raise InputError(f"got the artifacts {list(only)}: expected some of {', '.join(NAMES)}")
+    models: dict[str, Runnable] = {}
     missing: dict[str, str] = {}
-    if load_library() is None:
-        missing["kernel"] = "the kernel library is not installed; see `qrnn-deploy doctor`"
-        return sessions, missing
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        kernel = Session(path, kernel="require")
-    running = list(kernel.implementation.values())
-    count = running.count("kernel")
-    if not running or not count:
-        missing["kernel"] = "no node of the file got a kernel; a file made with --inline has none"
-        return sessions, missing
-    if count == len(running):
-        return {"kernel": kernel, **sessions}, missing
-    missing["kernel"] = f"only {count} of {len(running)} pooling nodes got a kernel"
-    return {"mixed": kernel, **sessions}, missing
+    refusal: QrnnDeployError | None = None
+    for artifact in ARTIFACTS:
+        if only is not None and artifact.name not in only:
+            continue
+        try:
+            opened = artifact.open(path, note)
+        except AbsentError as absent:
+            missing[artifact.name] = str(absent)
+        except (MissingDependencyError, ModelError) as error:
+            # A bfloat16 file is good, only not for every runtime.
+            if isinstance(error, ModelError) and not _is_bfloat16(path):
+                raise
+            missing[artifact.name] = str(error)
+            refusal = refusal or error
+        else:
+            models[opened.name] = opened.model
+            if opened.lacks:
+                missing[artifact.name] = opened.lacks
+    for name in only or ():
+        if name in missing:
+            raise InputError(
+                f"{name} was asked for and is not here ({missing[name]}): leave it out, or get it"
+            )
+    if not models:
+        raise refusal or ModelError(f"{path} cannot be run here: {'; '.join(missing.values())}")
+    return models, missing
+
+
+def outside(model: Runnable, feed: Mapping[str, Any]) -> str | None:
+    """Why an engine's profiles do not take these inputs, or None where they do."""
+    if isinstance(model, EngineSession):
+        try:
+            model.manifest.profile_for({name: value.shape for name, value in feed.items()})
+        except InputError as error:
+            return str(error)
+    return None
+
+
+def _is_bfloat16(path: Path) -> bool:
+    properties = {entry.key: entry.value for entry in read_model(path).metadata_props}
+    return Metadata.from_properties(properties, str(path)).dtype == "bfloat16"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ..errors import ModelError
-from ..runtime import Session
+from ..metadata import Metadata
 from ..tolerance import proves_something
 from ..weights import file_digest
+from .artifacts import ON_CPU, Runnable
 from .report import Comparison, compare
+from .running import Arrays, outside_in_chunks, run_chunks, run_stream, time_of
 
 
 def golden_folder(path: Path) -> Path:
@@ -27,26 +29,38 @@ def golden_folder(path: Path) -> Path:
 
 
 def compare_golden(
-    path: Path, sessions: Mapping[str, Session], atol: float | None
-) -> tuple[list[Comparison], list[str]]:
-    """Run every stored set through every session; returns the comparisons and other problems.
+    path: Path,
+    folder: Path,
+    models: Mapping[str, Runnable],
+    atol: float | None,
+    source: Path | None,
+) -> tuple[list[Comparison], list[str], dict[str, str]]:
+    """Run every stored set through every model.
 
     The weights are compared by digest too: no run looks at every row of an embedding.
+
+    Args:
+        path: the file that is verified, for messages.
+        folder: the vectors.
+        models: open models by artifact name.
+        atol: tolerance for every output instead of the stored ones.
+        source: the ONNX file, whose weights are compared; None where it is not here.
+
+    Returns:
+        The comparisons, other problems, and what could not be compared.
 
     Raises:
         ModelError: the vectors are absent, incomplete, damaged, or belong to another model.
     """
-    folder = golden_folder(path)
-    session = next(iter(sessions.values())).onnxruntime_session
-    wanted_in = [port.name for port in session.get_inputs()]
-    wanted_out = [port.name for port in session.get_outputs()]
-    metadata = next(iter(sessions.values())).metadata
+    metadata = next(iter(models.values())).metadata
+    wanted_in, wanted_out = metadata.input_names(), metadata.output_names()
     record = _record(path, folder)
     if record.fingerprint != metadata.weights_sha256:
         raise ModelError(
             f"{folder} belongs to a model with other weights: export {path.name} again, or verify "
             "with --checkpoint"
         )
+    missing: dict[str, str] = {}
     comparisons = []
     for number, (label, tolerance) in enumerate(record.sets):
         place = folder / f"test_data_set_{number}"
@@ -60,17 +74,31 @@ def compare_golden(
                     f"{tolerance.get(name)}, expected one that is small beside its values: export "
                     "the model again"
                 )
-        for artifact, running in sessions.items():
-            got = running.run(inputs)
-            for name, value in expected.items():
-                allowed = tolerance[name] if atol is None else atol
-                comparisons.append(
-                    compare(artifact, f"golden {label}", name, got[name], value, allowed)
-                )
+        for artifact, model in models.items():
+            for case, run, chunks in _runs(artifact, metadata, f"golden {label}", inputs):
+                misfit = outside_in_chunks(model, inputs, chunks)
+                if misfit is not None:
+                    missing[f"{artifact}, {case}"] = misfit
+                    continue
+                got = run(model, inputs, chunks)
+                for name, value in expected.items():
+                    allowed = tolerance[name] if atol is None else atol
+                    comparisons.append(compare(artifact, case, name, got[name], value, allowed))
     problems = []
-    if record.file_weights != file_digest(path):
-        problems.append(f"the weights in {path} are not those that were exported: digests differ")
-    return comparisons, problems
+    if source is not None and record.file_weights != file_digest(source):
+        problems.append(f"the weights in {source} are not those that were exported: digests differ")
+    return comparisons, problems, missing
+
+
+def _runs(
+    artifact: str, metadata: Metadata, label: str, inputs: Arrays
+) -> list[tuple[str, Callable[[Runnable, Arrays, Sequence[int]], Arrays], list[int]]]:
+    """How a set is run: label, function and chunks; on a GPU also step by step as a stream."""
+    time = time_of(metadata, inputs)
+    whole = (label, run_chunks, [time])
+    if artifact in ON_CPU or metadata.state_mode == "none":
+        return [whole]
+    return [whole, (f"{label}, step by step", run_stream, [1] * time)]
 
 
 @dataclass(frozen=True)

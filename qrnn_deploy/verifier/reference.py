@@ -6,11 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InputError, ModelError
@@ -18,14 +16,13 @@ from ..exporter.border import Border
 from ..exporter.golden import finite_error, in_double, make_inputs, run_border
 from ..exporter.observed import first_line, observe
 from ..exporter.plan import Discovery
-from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
+from ..metadata import Metadata
 from ..nn.layer import QRNNLayer
-from ..runtime import Session
 from ..tolerance import allowed_error
 from ..weights import looked_up_tables
+from .artifacts import ON_CPU, Bounds, Runnable
 from .report import Comparison, compare
-
-Arrays = dict[str, NDArray[Any]]
+from .running import Arrays, outside_in_chunks, run_chunks, run_stream
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,11 @@ class GridCase:
         )
 
 
-def grid(metadata: Metadata) -> list[GridCase]:
-    """Odd and even sizes, one step, several chunkings of one length, zero and random states."""
+def grid(metadata: Metadata, bounds: Bounds | None = None) -> list[GridCase]:
+    """Odd and even sizes, one step, several chunkings of one length, zero and random states.
+
+    Sizes out of ``bounds`` (default: none are) are moved to the nearest that are within.
+    """
     wholes: list[tuple[int, tuple[int, ...]]] = [
         (1, (1,)),
         (3, (2,)),
@@ -70,7 +70,16 @@ def grid(metadata: Metadata) -> list[GridCase]:
     plain = [(batch, chunks, False) for batch, chunks in wholes]
     if metadata.state_mode != "none":
         plain += [(batch, chunks, True) for batch, chunks in wholes + cuts]
-    return [GridCase(*point, seed) for seed, point in enumerate(plain)]
+    limits = bounds or Bounds()
+    fitting = dict.fromkeys(
+        (_clip(batch, limits.batch), tuple(_clip(size, limits.time) for size in chunks), state)
+        for batch, chunks, state in plain
+    )
+    return [GridCase(*point, seed) for seed, point in enumerate(fitting)]
+
+
+def _clip(size: int, limits: tuple[int, int]) -> int:
+    return min(max(size, limits[0]), limits[1])
 
 
 _EXPECTED = "expected the checkpoint that the file was exported from"
@@ -172,67 +181,37 @@ class Answer:
 
 def compare_grid(
     answers: Sequence[Answer],
-    sessions: Mapping[str, Session],
+    models: Mapping[str, Runnable],
     metadata: Metadata,
     atol: float | None,
-) -> list[Comparison]:
-    """Every output of every session in every case.
+) -> tuple[list[Comparison], dict[str, str]]:
+    """Every output of every model in every case, and the cases that a model does not take.
 
     PyTorch's own error is taken over all cases: in one small case it can be zero by luck.
     """
     names = metadata.output_names()
     worst = {name: max((a.errors[name][0] for a in answers), default=0.0) for name in names}
-    found = []
+    found: list[Comparison] = []
+    missing: dict[str, str] = {}
     for answer in answers:
-        for artifact, session in sessions.items():
-            got = run_chunks(session, answer.feed, answer.case.chunks)
-            for name in names:
-                peak = answer.errors[name][1]
-                allowed = allowed_error(worst[name], peak, metadata.dtype) if atol is None else atol
-                found.append(
-                    compare(
-                        artifact,
-                        answer.case.label,
-                        name,
-                        got[name],
-                        answer.exact[name],
-                        allowed,
-                        answer.same[name],
+        case = answer.case
+        for artifact, model in models.items():
+            misfit = outside_in_chunks(model, answer.feed, case.chunks)
+            if misfit is not None:
+                missing[f"{artifact}, {case.label}"] = misfit
+                continue
+            results = {case.label: run_chunks(model, answer.feed, case.chunks)}
+            if artifact not in ON_CPU and metadata.state_mode != "none":
+                results[f"{case.label}, as a stream"] = run_stream(model, answer.feed, case.chunks)
+            for label, got in results.items():
+                for name in names:
+                    peak = answer.errors[name][1]
+                    allowed = (
+                        allowed_error(worst[name], peak, metadata.dtype) if atol is None else atol
                     )
-                )
-    return found
-
-
-def run_chunks(session: Session, feed: Arrays, chunks: Sequence[int]) -> Arrays:
-    """Run a sequence in chunks through the bare graph, states carried by hand.
-
-    Outputs come joined along their time axis; one without time is that of the last chunk. In a
-    ragged batch a row that ends inside a chunk rests in the later ones.
-    """
-    meta = session.metadata
-    current = dict(feed)
-    pieces: dict[str, list[NDArray[Any]]] = {port.name: [] for port in meta.outputs}
-    result: Arrays = {}
-    start = 0
-    for size in chunks:
-        for port in meta.inputs:
-            if port.time_axis is not None and len(chunks) > 1:
-                span = np.arange(start, start + size)
-                current[port.name] = np.take(feed[port.name], span, axis=port.time_axis)
-        if meta.ragged:
-            current[LENGTHS] = np.clip(feed[LENGTHS] - start, 0, size)
-        result = session.run(current)
-        for name, parts in pieces.items():
-            parts.append(result[name])
-        if meta.state_mode == "packed":
-            current[PACKED_INPUT] = result[PACKED_OUTPUT]
-        for state in meta.states if meta.state_mode == "separate" else []:
-            current[state.input] = result[state.output]
-        start += size
-    for port in meta.outputs:
-        if port.time_axis is not None:
-            result[port.name] = np.concatenate(pieces[port.name], axis=port.time_axis)
-    return result
+                    exact, same = answer.exact[name], answer.same[name]
+                    found.append(compare(artifact, label, name, got[name], exact, allowed, same))
+    return found, missing
 
 
 def _numpy(tensors: Mapping[str, Tensor]) -> Arrays:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._optional import require
+from ..engines.manifest import Manifest
+from ..engines.model import file_sha256
 from ..errors import InputError, ModelError
-from ..runtime import Session
-from .artifacts import open_artifacts
+from ..runtime import EngineSession, is_engine
+from .artifacts import ON_CPU, Bounds, Runnable, open_artifacts
 from .golden import compare_golden, golden_folder
 from .report import VerifyReport
 
@@ -26,18 +29,21 @@ def verify(
     args: Sequence[Tensor] | None = None,
     per_layer: bool = False,
     atol: float | None = None,
+    only: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> VerifyReport:
-    """Compare an exported file, run with the kernel and with the function, with its original.
+    """Compare a file with its original: an exported one in every implementation that is here.
 
     Args:
-        model: the ONNX file.
+        model: the ONNX file, or an engine.
         checkpoint: the checkpoint it was exported from. Needs the extra ``export``.
         module: the PyTorch module instead, for models that are not in a checkpoint of ours.
         args: example inputs as given to :func:`qrnn_deploy.export`, with ``module`` of the user's.
         per_layer: also compare layer by layer. A failed comparison does that by itself.
         atol: absolute tolerance for every output, instead of the derived one
             (:mod:`qrnn_deploy.tolerance`).
+        only: implementations to compare (``artifacts.NAMES``); one that is not here is an error.
+            None takes those that are here. Not for an engine, which is one.
         progress: called with the name of each stage.
 
     Returns:
@@ -47,7 +53,8 @@ def verify(
         ModelError: the file, or the golden vectors where neither checkpoint nor module is given,
             cannot be used.
         CheckpointError: the checkpoint cannot be read.
-        InputError: contradictory arguments.
+        InputError: contradictory arguments, or a missing implementation in ``only``.
+        EngineError: the engine does not run here.
     """
     path = Path(model)
     if checkpoint is not None and module is not None:
@@ -56,25 +63,93 @@ def verify(
         raise InputError(f"atol is {atol}, expected a finite number, 0 or more, or None")
     note = progress or (lambda stage: None)
     note("loading")
-    sessions, missing = open_artifacts(path)
+    subject, missing = _open(path, only, note)
     if checkpoint is None and module is None:
         if per_layer:
             raise InputError("per-layer comparison needs the PyTorch model: give --checkpoint")
         note("comparing with the golden vectors")
-        comparisons, problems = compare_golden(path, sessions, atol)
-        return VerifyReport(
-            str(path), str(golden_folder(path)), comparisons, problems=problems, missing=missing
+        comparisons, problems, beyond = compare_golden(
+            path, subject.golden, subject.models, atol, subject.source
         )
+        return VerifyReport(
+            str(path), str(subject.golden), comparisons, problems=problems, missing=missing | beyond
+        )
+    if per_layer and subject.is_engine:
+        raise InputError(f"per-layer comparison cuts the ONNX file, and {path} is an engine")
     reference_name = str(checkpoint) if checkpoint is not None else type(module).__name__
     report = VerifyReport(str(path), f"{reference_name} in float64", missing=missing)
-    _against_torch(path, report, sessions, checkpoint, module, args, per_layer, atol, note)
+    _against_torch(subject, report, checkpoint, module, args, per_layer, atol, note)
     return report
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What is verified.
+
+    Attributes:
+        path: the file.
+        models: open models by artifact name.
+        source: the ONNX file; None where it is not beside its engine.
+        golden: folder of the golden vectors.
+        bounds: sizes that the models take.
+    """
+
+    path: Path
+    models: dict[str, Runnable]
+    source: Path | None
+    golden: Path
+    bounds: Bounds | None = None
+    is_engine: bool = False
+
+
+def _open(
+    path: Path, only: Sequence[str] | None, note: Callable[[str], None]
+) -> tuple[_Subject, dict[str, str]]:
+    if not is_engine(path):
+        models, missing = open_artifacts(path, only, note)
+        return _Subject(path, models, path, golden_folder(path)), missing
+    if only is not None:
+        raise InputError(f"{path} is an engine, one implementation: leave --only out")
+    session = EngineSession(path)
+    manifest = session.manifest
+    name, digest = next(iter(manifest.model.items()))
+    source: Path | None = path.parent / name
+    missing = {}
+    if source is None or not source.is_file() or file_sha256(source) != digest:
+        missing["weights"] = (
+            f"{name}, which the engine was built from, is not beside it: rows of tables that no "
+            "run looks up were not compared"
+        )
+        source = None
+    golden = path.parent / (manifest.golden or f"{Path(name).stem}.golden")
+    subject = _Subject(
+        path, {manifest.backend: session}, source, golden, _bounds(manifest), is_engine=True
+    )
+    return subject, missing
+
+
+def _bounds(manifest: Manifest) -> Bounds:
+    """Batch and time that the engine's widest profile takes."""
+    batch, time = Bounds().batch, Bounds().time
+    for port in manifest.inputs:
+        allowed = manifest.profiles[0].inputs.get(port.name) if manifest.profiles else None
+        for axis, size in enumerate(port.shape):
+            if allowed is None and isinstance(size, int):
+                limits = size, size
+            elif allowed is not None:
+                limits = allowed.min[axis], allowed.max[axis]
+            else:
+                continue
+            if axis == port.batch_axis:
+                batch = max(batch[0], limits[0]), min(batch[1], limits[1])
+            elif axis == port.time_axis:
+                time = max(time[0], limits[0]), min(time[1], limits[1])
+    return Bounds(batch, time)
+
+
 def _against_torch(
-    path: Path,
+    subject: _Subject,
     report: VerifyReport,
-    sessions: dict[str, Session],
     checkpoint: str | Path | None,
     module: nn.Module | None,
     args: Sequence[Tensor] | None,
@@ -91,7 +166,8 @@ def _against_torch(
     from .per_layer import compare_layers
     from .reference import Reference, compare_grid, grid
 
-    metadata = next(iter(sessions.values())).metadata
+    path, models = subject.path, subject.models
+    metadata = next(iter(models.values())).metadata
     if checkpoint is not None:
         loaded = load_checkpoint(checkpoint, allow_non_finite=True)
         module = loaded.module
@@ -117,16 +193,20 @@ def _against_torch(
         reference = Reference(module, metadata, example)
         if weights_digest(reference.same.module) != metadata.weights_sha256:
             report.problems.append("the weights of the PyTorch model differ from those exported")
-        report.problems += reference.table_problems(path)
+        if subject.source is not None:
+            report.problems += reference.table_problems(subject.source)
         answers = []
-        for case in grid(metadata):
+        for case in grid(metadata, subject.bounds):
             note(f"running PyTorch, {case.label}")
             try:
                 answers.append(reference.answer(case))
             except RuntimeError as error:
                 report.missing[case.label] = f"PyTorch fails: {str(error).splitlines()[0]}"
         note("comparing")
-        report.comparisons += compare_grid(answers, sessions, metadata, atol)
-        if per_layer or not report.passed:
+        report.comparisons, misfits = compare_grid(answers, models, metadata, atol)
+        report.missing |= misfits
+        probed = [name for name in models if name in ON_CPU]
+        failed = {item.artifact for item in report.comparisons if not item.passed}
+        if probed and (per_layer or report.problems or failed & set(probed)):
             note("comparing layer by layer")
-            report.layers = compare_layers(path, reference, list(sessions), atol)
+            report.layers = compare_layers(path, reference, probed, atol)
