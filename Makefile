@@ -96,6 +96,7 @@ fuzz: $(SETUP) ## Fuzz shapes, lengths and attributes under sanitizers (CASES=10
 	$(BIN)/cmake --build build/sanitize --parallel $(JOBS)
 	build/sanitize/tests/qrnn_deploy_core_test
 	build/sanitize/tests/qrnn_deploy_fuzz --cases $(CASES)
+	$(BIN)/ctest --test-dir build/sanitize -R '^trt_' --output-on-failure
 
 # Each mutant leaves one barrier out, or makes the flags order nothing: 66 says that it was found.
 TSAN_SOURCES := tests/cpp/gpu_race_test.cc tests/cpp/gpu_emulation.cc plugins/core/gpu_plan.cc
