@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +149,7 @@ class FakeTensorRT(SimpleNamespace):
         )
         super().__init__(
             __version__=VERSION,
+            __spec__=ModuleSpec("tensorrt", None),
             ILogger=_Logger,
             TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
             TensorLocation=SimpleNamespace(DEVICE="device", HOST="host"),
