@@ -23,8 +23,11 @@
 
 #if defined(__CUDA_ARCH__)
 #define QRNN_UNROLL _Pragma("unroll")
+#define QRNN_UNROLL_BY(n) QRNN_PRAGMA(unroll n)
+#define QRNN_PRAGMA(text) _Pragma(#text)
 #else
 #define QRNN_UNROLL
+#define QRNN_UNROLL_BY(n)
 #endif
 
 namespace qrnn {
@@ -80,8 +83,10 @@ struct Lane {
     int64_t index;   // in [B, H]
     const T* gates;  // of t = 0
     T* h;            // of t = 0
-    int64_t block, gates_step, h_step;
-    int first, direction;  // t of step i is first + direction * i
+    int64_t block;   // elements from one gate to the next
+    // Elements from one step of the walk to the next, negative where it is reversed.
+    int64_t gates_step, h_step;
+    int first = 0;  // t of step 0
 
     QRNN_HD Lane(const GpuCall<T>& a, int64_t position) : index(position * kCount) {
         const int64_t lanes = a.batch * a.hidden;
@@ -93,32 +98,43 @@ struct Lane {
                                                        static_cast<uint32_t>(a.hidden))
                                 : index / a.hidden;
         block = a.hidden;
-        h_step = lanes;
-        gates_step = lanes * kGates;
         gates = a.gates + (row * kGates * a.hidden + (index - row * a.hidden));
         h = a.h + index;
         if (exists) {
             const int64_t wanted = a.lengths[row];
             length = static_cast<int>(wanted < 0 ? 0 : wanted > a.steps ? a.steps : wanted);
         }
-        first = a.reverse ? length - 1 : 0;
-        direction = a.reverse ? -1 : 1;
+        h_step = lanes;
+        if (a.reverse) {
+            h_step = -lanes;
+            first = length - 1;
+        }
+        gates_step = h_step * kGates;
     }
 
-    QRNN_HD int64_t time(int i) const { return first + static_cast<int64_t>(direction) * i; }
-    QRNN_HD void load(typename C::Raw (&raw)[kGates], int i) const {
-        const T* p = gates + time(i) * gates_step;
+    // Where step i is read and written. They may lie outside of the arrays where i has no step.
+    QRNN_HD const T* gates_at(int i) const {
+        return gates + (first * lanes() + i * h_step) * kGates;
+    }
+    QRNN_HD T* h_at(int i) const { return h + (first * lanes() + i * h_step); }
+    QRNN_HD void load(const T* p, typename C::Raw (&raw)[kGates]) const {
         QRNN_UNROLL
         for (int gate = 0; gate < kGates; ++gate) raw[gate] = C::load(p + gate * block);
     }
-    QRNN_HD void store(int i, typename C::V x) const { C::store(h + time(i) * h_step, x); }
-    QRNN_HD void store_zero(int t) const { C::store(h + t * h_step, C::M::set(0.0f)); }
+    QRNN_HD void store_zeros(int from, int to) const {
+        T* p = h + from * lanes();
+        QRNN_UNROLL_BY(1)
+        for (int t = from; t < to; ++t, p += lanes()) C::store(p, C::M::set(0.0f));
+    }
     QRNN_HD typename C::V state(const float* states) const {
-        typename C::V c;
-        get(states + index, 1, &c);
+        typename C::V c = C::M::set(0.0f);
+        if (exists) get(states + index, 1, &c);
         return c;
     }
     QRNN_HD void store_state(float* states, typename C::V c) const { put(states + index, 1, c); }
+
+  private:
+    QRNN_HD int64_t lanes() const { return h_step < 0 ? -h_step : h_step; }
 };
 
 template <class M, Pooling P, bool kTanh, class C, class T>
@@ -151,18 +167,15 @@ QRNN_HD void step_kernel(Context& context, const GpuCall<T>& a) {
     const L lane(a, context.block() * (a.warps * Context::kWarp) + context.thread());
     if (!lane.exists) return;
     typename C::Raw raw[L::kGates];
-    QRNN_UNROLL
-    for (int gate = 0; gate < L::kGates; ++gate) {
-        raw[gate] = C::load(lane.gates + gate * lane.block);
-    }
+    lane.load(lane.gates, raw);
     typename C::V c = lane.state(a.c0);
-    typename C::V h = M::set(0.0f);
-    if (lane.length > 0) {
-        c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw));
-        h = hidden<M, P>(c, C::value(output_gate<P>(raw)));
-    }
-    C::store(lane.h, h);
-    lane.store_state(a.c_T, c);
+    // Computed in any case, so that only the choice waits for the length.
+    typename C::V next = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw));
+    typename C::V h = hidden<M, P>(next, C::value(output_gate<P>(raw)));
+    need(next);
+    need(h);
+    C::store(lane.h, lane.length > 0 ? h : M::set(0.0f));
+    lane.store_state(a.c_T, lane.length > 0 ? next : c);
 }
 
 // kWalk: a thread walks through all steps of its lane, kAhead steps of loads in flight.
@@ -176,28 +189,33 @@ QRNN_HD void walk_kernel(Context& context, const GpuCall<T>& a) {
     const int n = lane.length;
     typename C::V c = lane.state(a.c0);
     typename C::Raw raw[kAhead][L::kGates] = {};
+    const T* p = lane.gates_at(0);
+    T* h = lane.h_at(0);
+    const auto step = [&](const typename C::Raw(&of_step)[L::kGates]) {
+        c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, of_step));
+        C::store(h, hidden<M, P>(c, C::value(output_gate<P>(of_step))));
+        h += lane.h_step;
+    };
     QRNN_UNROLL
     for (int d = 0; d < kAhead; ++d) {
-        if (d < n) lane.load(raw[d], d);
+        if (d < n) lane.load(p, raw[d]);
+        p += lane.gates_step;
     }
-    int i = 0;
-    for (; i + kAhead <= n; i += kAhead) {
+    int left = n;
+    for (; left >= kAhead; left -= kAhead) {
         QRNN_UNROLL
         for (int d = 0; d < kAhead; ++d) {
-            c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw[d]));
-            lane.store(i + d, hidden<M, P>(c, C::value(output_gate<P>(raw[d]))));
-            if (i + d + kAhead < n) lane.load(raw[d], i + d + kAhead);
+            step(raw[d]);
+            if (kAhead + d < left) lane.load(p, raw[d]);
+            p += lane.gates_step;
         }
     }
     QRNN_UNROLL
     for (int d = 0; d < kAhead - 1; ++d) {
-        if (i + d < n) {
-            c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw[d]));
-            lane.store(i + d, hidden<M, P>(c, C::value(output_gate<P>(raw[d]))));
-        }
+        if (d < left) step(raw[d]);
     }
     lane.store_state(a.c_T, c);
-    for (int t = n; t < a.steps; ++t) lane.store_zero(t);
+    lane.store_zeros(n, a.steps);
 }
 
 // What kScan and kChain do with the kSpan steps of one thread that begin at step `begin`.
@@ -213,9 +231,12 @@ struct Span {
     Raw output[kSteps];
 
     static QRNN_HD void load(const L& lane, int begin, Raw (&raw)[kSteps][L::kGates]) {
+        const int left = lane.length - begin;
+        const T* p = lane.gates_at(begin);
         QRNN_UNROLL
         for (int s = 0; s < kSteps; ++s) {
-            if (begin + s < lane.length) lane.load(raw[s], begin + s);
+            if (s < left) lane.load(p, raw[s]);
+            p += lane.gates_step;
         }
     }
 
@@ -232,20 +253,27 @@ struct Span {
         return run;
     }
 
-    // From the state before the span: h, and c_T where the span holds the row's last step.
+    // From the state before the span: h, and c_T where the span holds the row's last step. Every
+    // step is computed, only those within the length are stored.
     QRNN_HD void replay(const GpuCall<T>& a, const L& lane, int begin, V c) const {
-        if (!lane.exists) return;
+        const int left = lane.length - begin;
+        T* p = lane.h_at(begin);
+        V last = c;
         QRNN_UNROLL
         for (int s = 0; s < kSteps; ++s) {
-            const int i = begin + s;
-            if (i < lane.length) {
-                c = advance<M, P>(c, terms[s]);
-                lane.store(i, hidden<M, P>(c, C::value(output[s])));
-            } else if (i < a.steps) {
-                lane.store_zero(i);
+            c = advance<M, P>(c, terms[s]);
+            const V h = hidden<M, P>(c, C::value(output[s]));
+            if (s < left) {
+                C::store(p, h);
+                last = c;
             }
+            p += lane.h_step;
         }
-        if (begin < lane.length && lane.length <= begin + kSteps) lane.store_state(a.c_T, c);
+        if (left > kSteps) return;
+        if (left > 0) lane.store_state(a.c_T, last);
+        if (!lane.exists) return;
+        const int end = begin + kSteps < a.steps ? begin + kSteps : a.steps;
+        lane.store_zeros(left > 0 ? lane.length : begin, end);
     }
 };
 
@@ -293,6 +321,7 @@ QRNN_HD void scan_kernel(Context& context, const GpuCall<T>& a) {
         S::load(lane, begin + chunk_steps, raw);
         context.barrier();
         typename S::V mine = c;
+        QRNN_UNROLL_BY(4)
         for (int w = 0; w < a.warps; ++w) {
             if (w == warp) mine = c;
             c = apply<M, P>(get_segment<Context, kCount, M>(buffer + w * kFloats, x), c);
@@ -363,6 +392,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     } else {
         if (warp == 0) {
             Segment<M> run = no_steps<M, P>();
+            QRNN_UNROLL_BY(4)
             for (int w = 0; w < a.warps; ++w) {
                 run = join<M, P>(run, get_segment<Context, kCount, M>(own + w * kFloats, x));
             }
@@ -381,6 +411,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         const int to = anchor + 1 + earlier * (warp + 1) / a.warps;
         if (from < to) {
             Segment<M> run = get_segment<Context, kCount, M>(a.segments + slot(from) * kFloats, x);
+            QRNN_UNROLL_BY(4)
             for (int k = from + 1; k < to; ++k) {
                 run = join<M, P>(
                     run, get_segment<Context, kCount, M>(a.segments + slot(k) * kFloats, x));
@@ -389,6 +420,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         }
         get(anchor_state(anchor) + x, Context::kWarp, &c);
         context.barrier();
+        QRNN_UNROLL_BY(2)
         for (int w = 0; w < a.warps; ++w) {
             const int first = anchor + 1 + earlier * w / a.warps;
             const int last = anchor + 1 + earlier * (w + 1) / a.warps;
@@ -399,6 +431,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     }
 
     V mine = c;
+    QRNN_UNROLL_BY(4)
     for (int w = 0; w < a.warps; ++w) {
         if (w == warp) mine = c;
         c = apply<M, P>(get_segment<Context, kCount, M>(own + w * kFloats, x), c);

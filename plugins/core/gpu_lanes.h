@@ -92,6 +92,20 @@ QRNN_HD Word load_once(const Word* p) {
 #endif
 }
 
+// The value is needed here: the compiler may not move what makes it behind a branch.
+QRNN_HD void need(float& x) {
+#if defined(__CUDA_ARCH__)
+    asm volatile("" : "+f"(x));
+#else
+    (void)x;
+#endif
+}
+template <class Pair>
+QRNN_HD void need(Pair& x) {
+    need(x.a);
+    need(x.b);
+}
+
 QRNN_HD float widen(uint16_t bits, BFloat16) { return to_float(BFloat16{bits}); }
 QRNN_HD float widen(uint16_t bits, Float16) {
 #if defined(__CUDA_ARCH__)

@@ -62,7 +62,7 @@ __global__ void QRNN_BOUNDS(GpuRegime::kScan, 1) qrnn_scan(const GpuCall<T> call
 }
 
 template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
-__global__ void QRNN_BOUNDS(GpuRegime::kChain, kCount == 1 ? 3 : 2)
+__global__ void QRNN_BOUNDS(GpuRegime::kChain, kCount == 1 && gate_count(P) < 4 ? 3 : 2)
     qrnn_chain(const GpuCall<T> call) {
     DeviceThread context;
     chain_kernel<T, P, kTanh, kCount, kSteps>(context, call);
