@@ -29,7 +29,7 @@ from qrnn_deploy.engines.gpu import Card, Cards
 from qrnn_deploy.engines.manifest import Library, Manifest, manifest_path
 from qrnn_deploy.engines.profiles import make_profiles
 from qrnn_deploy.metadata import KEY, Metadata
-from qrnn_deploy.pooling.spec import BY_OP_TYPE, DOMAIN
+from qrnn_deploy.pooling.spec import BY_OP_TYPE, DOMAIN, PLUGIN_VERSION
 from qrnn_deploy.runtime import engine
 from qrnn_deploy.runtime.engine_device import Buffer
 
@@ -140,12 +140,13 @@ class FakeTensorRT(SimpleNamespace):
     """A module ``tensorrt`` that keeps the addresses of all runs and the loaded libraries."""
 
     def __init__(self) -> None:
-        creators = [SimpleNamespace(name=n, plugin_namespace=DOMAIN) for n in BY_OP_TYPE]
+        creators = {(name, PLUGIN_VERSION, DOMAIN): object() for name in BY_OP_TYPE}
         self.runs: list[dict[str, int]] = []
         self.captures = 0
         self.loaded: list[str] = []
         registry = SimpleNamespace(
-            load_library=lambda path: self.loaded.append(path) or object(), all_creators=creators
+            load_library=lambda path: self.loaded.append(path) or object(),
+            get_creator=lambda *which: creators.get(which),
         )
         super().__init__(
             __version__=VERSION,

@@ -55,9 +55,9 @@ class Registry:
     def __init__(self, fake: Fake) -> None:
         self._fake = fake
 
-    @property
-    def all_creators(self) -> list[Named]:
-        return [Named(name=name, plugin_namespace="qrnn_deploy") for name in self._fake.registered]
+    def get_creator(self, name: str, version: str, namespace: str) -> Named | None:
+        known = name in self._fake.registered and (version, namespace) == ("1", "qrnn_deploy")
+        return Named(name=name) if known else None
 
     def load_library(self, path: str) -> object | None:
         self._fake.loaded.append(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,13 @@ def write(folder: Path, content: Manifest) -> Path:
     engine.write_bytes(ENGINE)
     manifest_path(engine).write_text(content.to_json())
     return engine
+
+
+def test_looking_at_engines_imports_nothing_heavy():
+    heavy = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx_bindings", "numpy"}
+    program = f"import sys, qrnn_deploy.engines; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def test_default_profiles():
@@ -236,6 +245,29 @@ def test_damaged_manifest_is_refused_in_one_line(name):
         parse_manifest(json.dumps(raw), "m.engine.json")
     text = str(refused.value)
     assert text.startswith("m.engine.json") and "\n" not in text and len(text) < 300
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_any_value_anywhere_is_accepted_or_refused_in_one_line(data):
+    raw = json.loads(manifest().to_json())
+    path, at = [], raw
+    while isinstance(at, (dict, list)) and at and (not path or data.draw(st.booleans())):
+        path.append(
+            data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+        )
+        at = at[path[-1]]
+    changed = put(raw, data.draw(JSON_VALUES), *path)
+    try:
+        parse_manifest(json.dumps(changed), "m.json")
+    except EngineError as refused:
+        assert "\n" not in str(refused) and len(str(refused)) < 400
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1e999999", '{"kind": "\\ud800"}', "NaN"])

@@ -167,6 +167,15 @@ def test_timing_cache_that_cannot_be_used_is_left_alone(data, expected, fake, sm
     assert cache.read_bytes() == data
 
 
+def test_timing_cache_that_could_not_be_written(fake, small, tmp_path):
+    fake()
+    target = engine(tmp_path)
+    for name in (target, target.with_name("m.engine.json")):
+        assert "has the name of an output" in refused(small, tmp_path, timing_cache=name)
+    for name in (tmp_path, tmp_path / "none" / "cache"):
+        assert "is a folder or in none" in refused(small, tmp_path, timing_cache=name)
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .._files import replacing
 from .backends import BackendName, choose_backend, load_backend
-from .files import check_output, publish, staging
+from .files import check_output, check_timing_cache, publish, staging
 from .gpu import find_cards
 from .manifest import Library, Manifest, manifest_path
 from .model import read_source
@@ -111,6 +111,8 @@ def build_engine(
     choice = choose_backend(backend)
     source, target = read_source(Path(model)), Path(output)
     check_output(target, [source.path.parent / name for name in source.files])
+    if options.timing_cache is not None:
+        check_timing_cache(options.timing_cache, [target, manifest_path(target)])
     cards = find_cards()
     check_options(options, choice.backend, cards)
     trt = load_backend(choice.backend)

@@ -51,6 +51,18 @@ def check_output(target: Path, sources: Iterable[Path]) -> None:
         )
 
 
+def check_timing_cache(path: Path, outputs: Iterable[Path]) -> None:
+    """Refuse a timing cache that could not be written when the engine is done.
+
+    Raises:
+        EngineError: its folder does not exist, or it is a folder or one of the outputs.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise EngineError(f"timing cache {path} is a folder or in none: expected a file's name")
+    if any(path.absolute() == output.absolute() for output in outputs):
+        raise EngineError(f"timing cache {path} has the name of an output: give it another")
+
+
 @contextmanager
 def staging(target: Path) -> Iterator[Path]:
     """A folder beside ``target`` that is gone after the block, whatever happens.

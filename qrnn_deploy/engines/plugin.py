@@ -50,7 +50,7 @@ def register_plugin(trt: Any, path: Path) -> None:
     Raises:
         EngineError: TensorRT does not take it, or it brings no creator of ours.
     """
-    from ..pooling.spec import BY_OP_TYPE, DOMAIN
+    from ..pooling.spec import BY_OP_TYPE, DOMAIN, PLUGIN_VERSION
 
     registry = trt.get_plugin_registry()
     if not any(module is trt and known == path for module, known, _ in _loaded):
@@ -62,12 +62,9 @@ def register_plugin(trt: Any, path: Path) -> None:
         if handle is None:
             raise EngineError(f"TensorRT cannot load {path}: build it anew for this version")
         _loaded.append((trt, path, handle))
-    names = {
-        creator.name
-        for creator in registry.all_creators
-        if getattr(creator, "plugin_namespace", "") == DOMAIN
-    }
-    missing = sorted(set(BY_OP_TYPE) - names)
+    missing = [
+        name for name in BY_OP_TYPE if registry.get_creator(name, PLUGIN_VERSION, DOMAIN) is None
+    ]
     if missing:
         raise EngineError(
             f"{path} brings no plugin for {', '.join(missing)} into TensorRT's registry: expected "
