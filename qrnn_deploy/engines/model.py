@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
@@ -66,7 +66,7 @@ def read_source(path: Path) -> Source:
     )
     parts = external_sizes(model, path)
     for name in parts:
-        if not _is_beside(path, name):
+        if not _is_beside(name):
             raise EngineError(
                 f"{path} refers to weights in {name!r}, outside its folder: expected a file beside "
                 "it, as the exporter writes"
@@ -143,6 +143,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_beside(path: Path, name: str) -> bool:
-    folder = path.parent.resolve()
-    return folder in (folder / name).resolve().parents
+def _is_beside(name: str) -> bool:
+    """Whether a location stays below the model's folder; what a link there points to is fine."""
+    location = PurePath(name)
+    return not location.is_absolute() and ".." not in location.parts
