@@ -6,7 +6,7 @@ torch nor onnx nor onnxruntime, and a machine that only runs models needs no tor
 >>> import qrnn_deploy
 >>> qrnn_deploy.export(model, "model.onnx")                   # needs the extra `export`
 >>> session = qrnn_deploy.Session("model.onnx")               # needs the extra `cpu`
->>> stream = qrnn_deploy.StreamingSession("model.onnx")
+>>> stream = qrnn_deploy.StreamingSession("model.onnx")       # or "model.engine"
 >>> qrnn_deploy.verify("model.onnx").passed
 """
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .exporter import export as export
     from .runtime import Session as Session
     from .runtime import StreamingSession as StreamingSession
+    from .runtime import open_model as open_model
     from .verifier import verify as verify
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _HOMES = {
     "build_engine": "engines",
     "export": "exporter",
     "load_checkpoint": "checkpoints",
+    "open_model": "runtime",
     "save_checkpoint": "checkpoints",
     "verify": "verifier",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "build_engine",
     "export",
     "load_checkpoint",
+    "open_model",
     "save_checkpoint",
     "verify",
 ]

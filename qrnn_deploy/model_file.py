@@ -27,6 +27,11 @@ def check_model_file(path: Path) -> None:
             f"{printable(path)} has bytes in its path that are not UTF-8, which ONNX cannot open: "
             "rename it"
         )
+    if path.suffix == ".engine":
+        raise ModelError(
+            f"{path} is named like an engine of TensorRT: expected an ONNX file here (in Python, "
+            "open_model and StreamingSession take both)"
+        )
     if path.is_dir():
         raise ModelError(
             f"{path} is a folder: expected an ONNX file, such as {path / 'model.onnx'}"

@@ -203,13 +203,17 @@ class _Engine:
         dims = self.ports[name][1].shape.dim
         return tuple(-1 if dim.dim_param else dim.dim_value for dim in dims)
 
-    def create_execution_context(self) -> _Context:
-        return _Context(self)
+    def create_runtime_config(self) -> SimpleNamespace:
+        return SimpleNamespace()
+
+    def create_execution_context(self, config: Any = None) -> _Context:
+        return _Context(self, config)
 
 
 class _Context:
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: _Engine, config: Any) -> None:
         self.engine = engine
+        self.config = config
         self.profile = 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}

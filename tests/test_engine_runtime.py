@@ -20,7 +20,7 @@ from qrnn_deploy.engines import build_engine
 from qrnn_deploy.engines.gpu import find_cards
 from qrnn_deploy.engines.manifest import Library, manifest_path
 from qrnn_deploy.engines.plugin import ENVIRONMENT, plugin_sha256
-from qrnn_deploy.errors import EngineError, InputError
+from qrnn_deploy.errors import EngineError, InputError, ModelError
 from qrnn_deploy.exporter import export
 from qrnn_deploy.runtime import (
     CudaGraphWarning,
@@ -144,6 +144,17 @@ def test_a_graph_has_a_context_of_its_own(files, tensorrt, tmp_path):
     contexts = {key[1]: plan._execution._context for key, plan in stream._plans.items()}
     assert contexts.keys() == {1, 3} and contexts[1] is not contexts[3]
     assert contexts[1].profile == contexts[3].profile == 0 and tensorrt.captures == 1
+
+
+def test_graphs_record_kernels_for_their_shapes(files, tensorrt, monkeypatch):
+    """TensorRT for RTX is told to compile them first; contexts without a graph need not wait."""
+    kinds = SimpleNamespace(EAGER="eager")
+    monkeypatch.setattr(tensorrt, "DynamicShapesKernelSpecializationStrategy", kinds, raising=False)
+    stream = StreamingSession(files.engine("separate"))
+    cut(stream, sequence(1, 4), [1, 3])
+    config = {key[1]: plan._execution._context.config for key, plan in stream._plans.items()}
+    assert config[3] is None
+    assert config[1].dynamic_shapes_kernel_specialization_strategy == "eager"
 
 
 def test_graphs_are_optional(files, tensorrt, tmp_path):
@@ -279,6 +290,8 @@ def test_files_that_are_no_engines(files, tmp_path):
         StreamingSession(path, kernel="off")
     with pytest.raises(InputError, match="carries no state"):
         StreamingSession(files.engine("none"))
+    with pytest.raises(ModelError, match=r"is named like an engine .*open_model and Streaming"):
+        Session(path)
 
 
 def test_plugin_library_is_loaded_first(files, tensorrt, tmp_path, monkeypatch):

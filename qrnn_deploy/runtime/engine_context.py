@@ -72,13 +72,25 @@ class OpenEngine:
         notes.errors.clear()
         return EngineError(f"{self.path}: {self._title} {what}: {reason}")
 
-    def execution(self, profile: int, stream: int) -> Execution:
+    def execution(self, profile: int, stream: int, *, captured: bool = False) -> Execution:
         """A context on that profile.
+
+        Args:
+            profile: its index.
+            stream: CUDA stream of the switch to the profile.
+            captured: the context is for a CUDA graph. TensorRT for RTX compiles kernels for the
+                shapes at hand in the background while others run; those would be recorded.
 
         Raises:
             EngineError: TensorRT refuses, for example for want of memory.
         """
-        context = self._engine.create_execution_context()
+        strategies = getattr(self.trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if captured and strategies is not None:
+            config = self._engine.create_runtime_config()
+            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context()
         if context is None:
             raise self.error("cannot make an execution context")
         if not context.set_optimization_profile_async(profile, stream):

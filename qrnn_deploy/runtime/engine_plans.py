@@ -65,7 +65,7 @@ class EngineMemory:
         with self.device.working() as stream:
             execution = None if one_step else self._shared.get(profile)
             if execution is None:
-                execution = self.session.opened.execution(profile, stream)
+                execution = self.session.opened.execution(profile, stream, captured=one_step)
                 if not one_step:
                     self._shared[profile] = execution
         return EnginePlan(

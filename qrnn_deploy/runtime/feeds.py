@@ -76,7 +76,8 @@ def _check_port(port: PortInfo, value: Any, sizes: dict[str, int]) -> None:
     dtype = dtype_name(value)
     if dtype != port.dtype:
         array = isinstance(value, np.ndarray)
-        convert = f".astype({port.dtype!r})" if array else f".to(torch.{port.dtype})"
+        kind = "ml_dtypes.bfloat16" if port.dtype == "bfloat16" else repr(port.dtype)
+        convert = f".astype({kind})" if array else f".to(torch.{port.dtype})"
         raise InputError(
             f"input {port.name!r} has dtype {dtype}, expected {port.dtype}: convert it with "
             f"{convert}"

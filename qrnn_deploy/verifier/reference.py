@@ -18,6 +18,7 @@ from ..exporter.observed import first_line, observe
 from ..exporter.plan import Discovery
 from ..metadata import Metadata
 from ..nn.layer import QRNNLayer
+from ..runtime.engine_device import host_array
 from ..tolerance import allowed_error
 from ..weights import looked_up_tables
 from .artifacts import ON_CPU, Bounds, Runnable
@@ -215,4 +216,4 @@ def compare_grid(
 
 
 def _numpy(tensors: Mapping[str, Tensor]) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    return {name: host_array(tensor) for name, tensor in tensors.items()}

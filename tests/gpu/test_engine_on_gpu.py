@@ -29,6 +29,7 @@ VARIANTS = {
     "fo ragged": {"lengths": True},
     "fo packed": {"states": "packed"},
     "ifo float16": {"dtype": "float16"},
+    "fo bfloat16": {"dtype": "bfloat16"},
 }
 """Name of a builder, after a blank what is special -> options of the export."""
 
