@@ -19,38 +19,6 @@ using nvinfer1::IDimensionExpr;
 using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorRTPhase;
 
-constexpr int32_t kGates = 0, kC0 = 1, kLengths = 2, kH = 3, kCT = 4;
-constexpr const char* kSignature[] = {"gates [T, B, G*H]", "c0 [B, H]", "lengths [B]"};
-constexpr int32_t kRanks[] = {3, 2, 1};
-
-bool is_storage(DataType type) {
-    return type == DataType::kFLOAT || type == DataType::kHALF || type == DataType::kBF16;
-}
-
-qrnn::Storage storage_of(DataType type) {
-    if (type == DataType::kHALF) return qrnn::Storage::kFloat16;
-    return type == DataType::kBF16 ? qrnn::Storage::kBFloat16 : qrnn::Storage::kFloat32;
-}
-
-bool is_known(const Dims& dims, int32_t rank) {
-    return dims.nbDims == rank &&
-           std::all_of(dims.d, dims.d + rank, [](int64_t size) { return size >= 0; });
-}
-
-std::string counts(int32_t inputs, int32_t outputs) {
-    std::ostringstream text;
-    text << "has " << inputs << " inputs and " << outputs
-         << " outputs, expected gates, c0, lengths and h, c_T";
-    return text.str();
-}
-
-std::string rank_error(int32_t input, int32_t rank) {
-    std::ostringstream text;
-    text << "input " << kSignature[input] << " has " << rank << " dimensions, expected "
-         << kRanks[input];
-    return text.str();
-}
-
 }  // namespace
 
 PoolPlugin* PoolPlugin::create(const char* op_type, qrnn::Pooling pooling, const char* layer_name,
@@ -149,19 +117,10 @@ int32_t PoolPlugin::getOutputDataTypes(DataType* output_types, int32_t output_co
                                        const DataType* input_types,
                                        int32_t input_count) const noexcept {
     const bool good = succeeds([&]() -> std::string {
-        if (input_count != kInputs || output_count != kOutputs) {
-            return counts(input_count, output_count);
-        }
-        if (!is_storage(input_types[kGates])) {
-            return "the type of input gates is not supported, expected float32, float16 or "
-                   "bfloat16";
-        }
-        if (input_types[kC0] != DataType::kFLOAT) {
-            return "input c0 is not float32, expected float32 whatever the type of gates is";
-        }
-        if (input_types[kLengths] != DataType::kINT64) {
-            return "input lengths is not int64, expected int64";
-        }
+        std::string error = check_counts(input_count, output_count);
+        if (!error.empty()) return error;
+        error = check_input_types(input_types);
+        if (!error.empty()) return error;
         output_types[0] = input_types[kGates];
         output_types[1] = DataType::kFLOAT;
         return "";
@@ -173,26 +132,24 @@ int32_t PoolPlugin::getOutputShapes(const DimsExprs* inputs, int32_t input_count
                                     int32_t, DimsExprs* outputs, int32_t output_count,
                                     nvinfer1::IExprBuilder& builder) noexcept {
     const bool good = succeeds([&]() -> std::string {
-        if (input_count != kInputs || output_count != kOutputs) {
-            return counts(input_count, output_count);
-        }
+        std::string error = check_counts(input_count, output_count);
+        if (!error.empty()) return error;
         for (int32_t i = 0; i < kInputs; ++i) {
-            if (inputs[i].nbDims != kRanks[i]) return rank_error(i, inputs[i].nbDims);
+            error = check_rank(i, inputs[i].nbDims);
+            if (!error.empty()) return error;
         }
         const IDimensionExpr* columns = inputs[kGates].d[2];
         const IDimensionExpr* hidden = inputs[kC0].d[1];
         if (columns->isConstant() && hidden->isConstant()) {
-            std::string error =
-                check_columns(columns->getConstantValue(), hidden->getConstantValue());
+            error = check_columns(arguments_.pooling, columns->getConstantValue(),
+                                  hidden->getConstantValue());
             if (!error.empty()) return error;
         }
-        const IDimensionExpr* gate_count = builder.constant(qrnn::gate_count(arguments_.pooling));
-        const IDimensionExpr* width =
-            gate_count == nullptr ? nullptr
-                                  : builder.operation(nvinfer1::DimensionOperation::kFLOOR_DIV,
-                                                      *columns, *gate_count);
-        if (width == nullptr)
-            return "TensorRT could not divide the columns of gates by their count";
+        const IDimensionExpr* width = builder.constant(qrnn::gate_count(arguments_.pooling));
+        if (width != nullptr) {
+            width = builder.operation(nvinfer1::DimensionOperation::kFLOOR_DIV, *columns, *width);
+        }
+        if (width == nullptr) return "TensorRT cannot divide the columns of gates by their count";
         outputs[0].nbDims = 3;
         outputs[0].d[0] = inputs[kGates].d[0];
         outputs[0].d[1] = inputs[kGates].d[1];
@@ -207,29 +164,21 @@ bool PoolPlugin::supportsFormatCombination(int32_t position, const DynamicPlugin
                                            int32_t input_count, int32_t output_count) noexcept {
     // Not an error: TensorRT asks for many combinations to find those that are supported. What
     // stands after `position` is not set.
-    if (input_count != kInputs || output_count != kOutputs) return false;
+    if (!check_counts(input_count, output_count).empty()) return false;
     if (position < 0 || position >= kInputs + kOutputs) return false;
     const PluginTensorDesc& tensor = tensors[position].desc;
-    if (tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
-    switch (position) {
-        case kGates: return is_storage(tensor.type);
-        case kLengths: return tensor.type == DataType::kINT64;
-        case kH: return tensor.type == tensors[kGates].desc.type && is_storage(tensor.type);
-        case kC0:
-        case kCT: return tensor.type == DataType::kFLOAT;
-    }
-    return false;
+    return tensor.format == nvinfer1::TensorFormat::kLINEAR &&
+           type_fits(position, tensor.type, tensors[kGates].desc.type);
 }
 
 int32_t PoolPlugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t input_count,
                                     const DynamicPluginTensorDesc*, int32_t output_count) noexcept {
     const bool good = succeeds([&]() -> std::string {
-        if (input_count != kInputs || output_count != kOutputs) {
-            return counts(input_count, output_count);
-        }
+        std::string error = check_counts(input_count, output_count);
+        if (!error.empty()) return error;
         for (int32_t i = 0; i < kInputs; ++i) {
-            const int32_t rank = inputs[i].desc.dims.nbDims;
-            if (rank != kRanks[i]) return rank_error(i, rank);
+            error = check_rank(i, inputs[i].desc.dims.nbDims);
+            if (!error.empty()) return error;
         }
         // -1 where the size is known only at run time.
         const int64_t columns = inputs[kGates].desc.dims.d[2];
@@ -239,11 +188,12 @@ int32_t PoolPlugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32
                    "built: give c0 [B, H] or gates [T, B, G*H] a constant last dimension";
         }
         // The workspace follows from them.
-        if (!is_known(inputs[kGates].max, 3) || !is_known(inputs[kC0].max, 2)) {
+        if (!is_known(inputs[kGates].max) || !is_known(inputs[kC0].max)) {
             return "the largest sizes of gates and c0 are not known, expected an optimization "
                    "profile that bounds them";
         }
-        return columns >= 0 && hidden >= 0 ? check_columns(columns, hidden) : "";
+        if (columns < 0 || hidden < 0) return "";
+        return check_columns(arguments_.pooling, columns, hidden);
     });
     return good ? 0 : 1;
 }
@@ -255,7 +205,7 @@ size_t PoolPlugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32
     const Dims& c0 = inputs[kC0].max;
     qrnn::GpuDevice device = {};
     // configurePlugin has refused unknown sizes; without a GPU there is nothing to enqueue.
-    if (!is_known(gates, 3) || !is_known(c0, 2)) return 0;
+    if (!is_known(gates) || !is_known(c0)) return 0;
     if (qrnn::current_gpu(&device) != cudaSuccess) return 0;
     return qrnn::gpu_workspace_bound(arguments_for(inputs[kGates].desc.type, gates, c0), device);
 }
@@ -263,10 +213,9 @@ size_t PoolPlugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32
 int32_t PoolPlugin::onShapeChange(const PluginTensorDesc* inputs, int32_t input_count,
                                   const PluginTensorDesc*, int32_t output_count) noexcept {
     const bool good = succeeds([&]() -> std::string {
-        if (input_count != kInputs || output_count != kOutputs) {
-            return counts(input_count, output_count);
-        }
-        return check_shapes(inputs);
+        std::string error = check_counts(input_count, output_count);
+        if (!error.empty()) return error;
+        return check_shapes(arguments_.pooling, inputs);
     });
     return good ? 0 : 1;
 }
@@ -279,7 +228,7 @@ int32_t PoolPlugin::enqueue(const PluginTensorDesc* input_descs,
             outputs == nullptr) {
             return "descriptions or addresses of the tensors are missing";
         }
-        std::string error = check_shapes(input_descs);
+        std::string error = check_shapes(arguments_.pooling, input_descs);
         if (!error.empty()) return error;
         if (!is_storage(input_descs[kGates].type) ||
             output_descs[0].type != input_descs[kGates].type) {
@@ -334,35 +283,6 @@ qrnn::PoolArguments PoolPlugin::arguments_for(DataType type, const Dims& gates,
     arguments.batch = std::max(gates.d[1], c0.d[0]);
     arguments.hidden = std::max(gates.d[2] / qrnn::gate_count(arguments.pooling), c0.d[1]);
     return arguments;
-}
-
-std::string PoolPlugin::check_shapes(const PluginTensorDesc* inputs) const {
-    for (int32_t i = 0; i < kInputs; ++i) {
-        if (inputs[i].dims.nbDims != kRanks[i]) return rank_error(i, inputs[i].dims.nbDims);
-        for (int32_t axis = 0; axis < kRanks[i]; ++axis) {
-            if (inputs[i].dims.d[axis] < 0) {
-                return std::string("a size of input ") + kSignature[i] + " is not known";
-            }
-        }
-    }
-    const int64_t batch = inputs[kGates].dims.d[1];
-    const int64_t batch_c0 = inputs[kC0].dims.d[0], batch_lengths = inputs[kLengths].dims.d[0];
-    if (batch_c0 != batch || batch_lengths != batch) {
-        std::ostringstream text;
-        text << "gates has batch size " << batch << ", c0 " << batch_c0 << " and lengths "
-             << batch_lengths << ", expected one B for all";
-        return text.str();
-    }
-    return check_columns(inputs[kGates].dims.d[2], inputs[kC0].dims.d[1]);
-}
-
-std::string PoolPlugin::check_columns(int64_t columns, int64_t hidden) const {
-    const int64_t gate_count = qrnn::gate_count(arguments_.pooling);
-    if (columns % gate_count == 0 && columns / gate_count == hidden) return "";
-    std::ostringstream text;
-    text << "gates has " << columns << " columns, expected " << gate_count
-         << " times the hidden size " << hidden << " of c0";
-    return text.str();
 }
 
 bool PoolPlugin::reserved_for(const qrnn::GpuDevice& device) const {

@@ -14,6 +14,7 @@
 
 #include "fields.h"
 #include "pool_gpu.h"
+#include "tensors.h"
 
 namespace qrnn_deploy::tensorrt {
 
@@ -69,9 +70,6 @@ class PoolPlugin final : public nvinfer1::IPluginV3,
     const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override;
 
   private:
-    static constexpr int32_t kInputs = 3;
-    static constexpr int32_t kOutputs = 2;
-
     PoolPlugin(const char* op_type, std::string where, const PoolFields& fields,
                const qrnn::PoolArguments& arguments, nvinfer1::TensorRTPhase phase);
     PoolPlugin(const PoolPlugin& other);
@@ -81,8 +79,6 @@ class PoolPlugin final : public nvinfer1::IPluginV3,
     bool succeeds(Body body) const noexcept;
     qrnn::PoolArguments arguments_for(nvinfer1::DataType type, const nvinfer1::Dims& gates,
                                       const nvinfer1::Dims& c0) const;
-    std::string check_shapes(const nvinfer1::PluginTensorDesc* inputs) const;
-    std::string check_columns(int64_t columns, int64_t hidden) const;
     bool reserved_for(const qrnn::GpuDevice& device) const;
 
     const char* op_type_;

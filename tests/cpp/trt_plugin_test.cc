@@ -169,7 +169,7 @@ void test_output_shapes() {
         CHECK(logger.told("input lengths [B] has 0 dimensions, expected 1"), "lengths");
         builder.broken = true;
         CHECK(shapes(exprs({T, B, H}), c0, lengths) == "refused", "broken builder");
-        CHECK(logger.told("TensorRT could not divide the columns"), "broken builder");
+        CHECK(logger.told("TensorRT cannot divide the columns"), "broken builder");
     }
 }
 
@@ -413,18 +413,22 @@ void test_copies_and_engines() {
         Run run(DataType::kHALF, 8192, 2, 64, 2);
         gpu.call.reset();
         CHECK(run.enqueue(*parts), "%s", logger.errors.c_str());
-        CHECK(gpu.call->arguments.zoneout_scale == scale, "scale differs");
+        const qrnn::PoolArguments& a = gpu.call->arguments;
+        CHECK(a.reverse && a.activation == qrnn::Activation::kRelu && a.zoneout_scale == scale,
+              "attributes differ");
         CHECK(gpu.call->workspace == run.workspace, "no workspace");
     }
     // On another GPU than the engine was built for, the reserved memory may be too little.
-    gpu.device.multiprocessors = 108;
-    for (const Parts* parts : {&copy, &revived}) {
-        Run run(DataType::kHALF, 8192, 2, 64, 2);
-        gpu.call.reset();
-        CHECK(run.enqueue(*parts), "%s", logger.errors.c_str());
-        const bool expects_workspace = parts == &copy;  // still building, on this very GPU
-        CHECK((gpu.call->workspace != nullptr) == expects_workspace, "workspace");
-        CHECK((gpu.call->workspace_bytes != 0) == expects_workspace, "workspace");
+    for (const qrnn::GpuDevice& other : {qrnn::GpuDevice{108, 90}, qrnn::GpuDevice{132, 80}}) {
+        gpu.device = other;
+        for (const Parts* parts : {&copy, &revived}) {
+            Run run(DataType::kHALF, 8192, 2, 64, 2);
+            gpu.call.reset();
+            CHECK(run.enqueue(*parts), "%s", logger.errors.c_str());
+            const bool expects_workspace = parts == &copy;  // still building, on this very GPU
+            CHECK((gpu.call->workspace != nullptr) == expects_workspace, "workspace");
+            CHECK((gpu.call->workspace_bytes != 0) == expects_workspace, "workspace");
+        }
     }
     CHECK(serialized(revived.plugin.get()) == expected, "the engine forgot its GPU");
     // An engine whose bytes were damaged, or that a later version wrote.
