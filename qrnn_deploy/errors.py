@@ -40,5 +40,9 @@ class EngineError(QrnnDeployError):
     """A TensorRT engine that cannot be built, or not be used here, or whose files do not fit."""
 
 
+class DeviceError(QrnnDeployError):
+    """A device that is absent, or that its execution provider cannot use here."""
+
+
 class MissingDependencyError(QrnnDeployError, ImportError):
     """An optional package is not installed; the message names the extra that holds it."""

@@ -406,8 +406,8 @@ def test_created_kernels_are_named(library: Path) -> None:
     small = ctypes.create_string_buffer(b"untouched", 12)
     assert raw.qrnn_deploy_drain_created(small, 12) == len("cpu first\ncpu second") + 1
     assert small.value == b"untouched"
-    assert kernels.drain_created() == ["first", "second"]
-    assert kernels.drain_created() == []
+    assert kernels.drain_created() == {"first": "cpu", "second": "cpu"}
+    assert kernels.drain_created() == {}
 
 
 def test_library_describes_itself(library: Path) -> None:

@@ -109,7 +109,7 @@ def test_implementation_is_counted(files):
 
 
 def test_missing_library_warns_once_and_runs(files, monkeypatch):
-    monkeypatch.setattr("qrnn_deploy.runtime.session.load_library", lambda: None)
+    monkeypatch.setattr("qrnn_deploy.runtime.loading.load_library", lambda: None)
     with pytest.warns(KernelFallbackWarning, match="function body") as caught:
         session = Session(files["separate"])
     assert len(caught) == 1 and "\n" not in str(caught[0].message)

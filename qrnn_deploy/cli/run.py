@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..inspection import KernelChoice
     from ..metadata import Metadata
     from ..runtime import Session, StreamingSession
+    from ..runtime.engine_plans import GraphChoice
     from ..text import Vocabulary
 
 _MODES = {"score": "--score", "generate": "--generate", "frames": "frames"}
@@ -93,6 +94,18 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
 )
 @kernel_option
 @threads_option
+@click.option(
+    "--device",
+    metavar="[cpu|cuda|cuda:N|rtx]",
+    help="Where ONNX Runtime runs the model: an NVIDIA GPU (extra `gpu`), or TensorRT for RTX "
+    "(package onnxruntime-ep-nv-tensorrt-rtx). Default: cpu.",
+)
+@click.option(
+    "--cuda-graph",
+    type=click.Choice(["off", "auto", "require"]),
+    help="With --device cuda: whether steps of one (--generate, --chunk 1) run as a CUDA graph. "
+    "Default: off.",
+)
 @click.option("--json", "as_json", is_flag=True, help="With --score: print JSON, for a program.")
 @click.pass_context
 def run(
@@ -110,6 +123,8 @@ def run(
     form: str | None,
     kernel: KernelChoice,
     threads: int | None,
+    device: str | None,
+    cuda_graph: GraphChoice | None,
     as_json: bool,
 ) -> None:
     """Stream INPUT (a file, or standard input) through the ONNX file MODEL.
@@ -126,7 +141,7 @@ def run(
       qrnn-deploy run model.onnx frames.npy -o answer.npy
       arecord ... | features | qrnn-deploy run model.onnx --chunk 1 | player
 
-    Needs the extra `cpu` (onnxruntime); no torch.
+    Needs the extra `cpu` (onnxruntime) or `gpu`; no torch.
     """
     if wants_score and count is not None:
         raise click.UsageError("--score and --generate exclude each other: choose one")
@@ -142,7 +157,9 @@ def run(
     refuse_overwriting(output, model, source)
     from ..runtime import Session, StreamingSession
 
-    session = Session(model, kernel=kernel, threads=threads)
+    session = Session(
+        model, kernel=kernel, threads=threads, device=device, cuda_graph=cuda_graph or "off"
+    )
     if mode == "frames":
         if session.metadata.vocabulary:
             raise click.UsageError(f"{model} is a language model: add --score or --generate N")
@@ -151,7 +168,7 @@ def run(
     vocabulary = _vocabulary(session.metadata, model)
     stream = StreamingSession(session)
     if count is None:
-        _score(stream, vocabulary, source, unknown, chunk or 256, output, as_json)
+        _score(stream, vocabulary, source, unknown, chunk or 256, output, device, as_json)
         return
     if unknown == "skip":
         prompt = vocabulary.known(prompt)
@@ -209,6 +226,7 @@ def _score(
     unknown: str,
     chunk: int,
     output: Path | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     from ..text import score
@@ -239,6 +257,7 @@ def _score(
                 "skipped": skipped,
                 "seconds": seconds,
                 "implementation": dict(stream.implementation),
+                "device": device or "cpu",
             }
         )
     else:

@@ -134,6 +134,12 @@ def no_steps(metadata: Metadata, sizes: Mapping[str, int]) -> bool:
     return bool(empty)
 
 
+def one_step(metadata: Metadata, sizes: Mapping[str, int]) -> bool:
+    """Whether the inputs hold one time step, whatever their time axes are called."""
+    times = [port.shape[port.time_axis] for port in metadata.inputs if port.time_axis is not None]
+    return bool(times) and all((sizes[t] if isinstance(t, str) else t) == 1 for t in times)
+
+
 def check_lengths(lengths: Any, batch: int, time: int) -> Any:
     """Valid lengths as int64.
 

@@ -88,15 +88,22 @@ class KernelLibrary:
         """Version, compiler and ONNX Runtime API version of the build."""
         return dict(json.loads(self._library.qrnn_deploy_build_info()))
 
-    def drain_created(self) -> list[str]:
-        """Names of the graph nodes for which kernels were made since the last call."""
+    @property
+    def cuda(self) -> str | None:
+        """The GPU architectures that the kernels were compiled for; None where there are none."""
+        held = self.build_info.get("cuda")
+        return None if held is None else str(held["architectures"])
+
+    def drain_created(self) -> dict[str, str]:
+        """Graph nodes for which kernels were made since the last call: name -> cpu or cuda."""
         size = 4096
         while True:
             buffer = ctypes.create_string_buffer(size)
             needed = self._library.qrnn_deploy_drain_created(buffer, size)
             if needed <= size:
                 lines = [line for line in buffer.value.decode().split("\n") if line]
-                return [line.partition(" ")[2] for line in lines]  # "cpu NAME"
+                pairs = [line.partition(" ") for line in lines]
+                return {name: device for device, _, name in pairs}
             size = needed
 
 

@@ -11,7 +11,9 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from .engine import EngineSession
-    from .session import KernelChoice, Session
+    from .engine_plans import GraphChoice
+    from .loading import KernelChoice
+    from .session import Session
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 
@@ -31,7 +33,9 @@ def open_model(
     *,
     kernel: KernelChoice = "auto",
     threads: int | None = None,
+    device: str | None = None,
     providers: Sequence[Any] | None = None,
+    cuda_graph: GraphChoice | None = None,
 ) -> Session | EngineSession:
     """Open an ONNX file or an engine.
 
@@ -39,7 +43,9 @@ def open_model(
         path: a file written by ``qrnn-deploy export`` or ``qrnn-deploy build``.
         kernel: of an ONNX file, as for :class:`Session`.
         threads: likewise.
+        device: likewise.
         providers: likewise.
+        cuda_graph: as for :class:`Session` or :class:`EngineSession`, with the default of each.
 
     Raises:
         InputError: an option of ONNX files is given for an engine.
@@ -50,10 +56,18 @@ def open_model(
     if not is_engine(path):
         from . import Session
 
-        return Session(path, kernel=kernel, threads=threads, providers=providers)
+        return Session(
+            path,
+            kernel=kernel,
+            threads=threads,
+            device=device,
+            providers=providers,
+            cuda_graph=cuda_graph or "off",
+        )
     for name, value, default in (
         ("kernel", kernel, "auto"),
         ("threads", threads, None),
+        ("device", device, None),
         ("providers", providers, None),
     ):
         if value != default:
@@ -62,4 +76,4 @@ def open_model(
             )
     from .engine import EngineSession
 
-    return EngineSession(path)
+    return EngineSession(path, cuda_graph=cuda_graph or "auto")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,27 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import onnxruntime
 from numpy.typing import ArrayLike
 
-from .._optional import library_is_named
-from ..errors import InputError, KernelLibraryError, ModelError
+from ..errors import InputError, ModelError
 from ..metadata import Metadata
-from ..model_file import check_model_file, external_sizes, read_model
 from . import feeds
 from .contract import check_contract
-from .library import FILE_NAME, KernelLibrary, load_library
-from .options import check_threads, prepared
+from .loading import KernelChoice as KernelChoice
+from .loading import KernelFallbackWarning as KernelFallbackWarning
+from .loading import check_version, open_session
+from .providers import CUDA, first_line, place
 
 if TYPE_CHECKING:
+    from .engine_plans import GraphChoice
     from .plans import OrtMemory
 
-KernelChoice = Literal["auto", "require", "off"]
 Implementation = Literal["kernel", "function"]
-
-_creating = threading.Lock()
-"""Sessions are created one at a time, so that each counts its own kernels."""
-
-
-class KernelFallbackWarning(UserWarning):
-    """The model runs on its function body because there is no usable kernel library."""
 
 
 class Session:
@@ -42,6 +33,10 @@ class Session:
         metadata: what the file says about itself.
         implementation: what runs each pooling node, ``kernel`` or ``function``: the library is
             asked which kernels ONNX Runtime made, nothing is inferred.
+        kernel_devices: where the kernel of each node runs, ``cpu`` or ``cuda``. A node on the
+            function body is not among them: ONNX Runtime spreads its operators as it likes.
+        placement: the providers, and where streams keep their memory.
+        cuda_graph: see ``__init__``.
         onnxruntime_session: the session underneath.
     """
 
@@ -51,8 +46,10 @@ class Session:
         *,
         kernel: KernelChoice = "auto",
         threads: int | None = None,
+        device: str | None = None,
         providers: Sequence[Any] | None = None,
         session_options: onnxruntime.SessionOptions | None = None,
+        cuda_graph: GraphChoice = "off",
     ) -> None:
         """Load a model.
 
@@ -61,13 +58,23 @@ class Session:
             kernel: ``auto`` uses the kernel library, and warns and runs the function body where
                 none is installed or the installed one does not load; ``require`` fails there;
                 ``off`` runs the function body. A library named by ``QRNN_DEPLOY_LIBRARY`` that
-                does not load is an error with ``auto`` too.
+                does not load is an error with ``auto`` too. On a GPU a library without CUDA
+                kernels counts as one for the CPU: ``auto`` warns and pools there, ``require``
+                fails.
             threads: threads inside an operator, at most 64 or four per core; None lets ONNX
                 Runtime choose, 0 too.
-            providers: as for ``onnxruntime.InferenceSession``; default: the CPU.
+            device: ``cpu``; ``cuda`` or ``cuda:N``, an NVIDIA GPU, where float32 products are
+                float32 products (no TensorFloat-32) and streams keep their states; ``rtx``,
+                TensorRT for RTX, which runs the function body. Default: what ``providers`` says.
+            providers: instead of ``device``, as for ``onnxruntime.InferenceSession``; default: the
+                CPU. One that does not start is an error, no silent way to the CPU.
             session_options: further options. They may serve several sessions; the kernel library
                 is registered in them and stays, so they cannot serve one with ``kernel="off"``
                 later. Do not register it in them yourself.
+            cuda_graph: whether streams run a chunk of one time step as a CUDA graph: ``off``;
+                ``auto`` warns and goes without where ONNX Runtime does not allow it; ``require``
+                fails there. It costs each stream a second session, weights included, whose
+                shapes are fixed.
 
         Raises:
             InputError: an argument that is none of the above.
@@ -75,23 +82,37 @@ class Session:
                 contradicts its metadata.
             KernelLibraryError: the library is absent or broken (``require``, or it was named), or
                 too old.
+            MissingDependencyError: this ONNX Runtime has no such provider.
+            DeviceError: there is no such GPU, or what it needs does not load.
         """
         self.path = Path(path)
+        self.placement = place(device, providers)
+        self.cuda_graph = _checked_choice(cuda_graph)
+        if cuda_graph == "require" and not self.placement.has(CUDA):
+            raise InputError("cuda_graph='require' is for a GPU: expected device='cuda' beside it")
+        if cuda_graph != "off" and session_options is not None:
+            raise InputError(
+                "session_options do not go with cuda_graph, whose session has options of its own: "
+                "leave one out"
+            )
+        self._threads = threads
         self.onnxruntime_session, library, created = open_session(
             self.path,
             kernel=kernel,
             threads=threads,
-            providers=providers,
+            placement=self.placement,
             session_options=session_options,
         )
+        self._kernel: KernelChoice = "off" if library is None else kernel
         properties = self.onnxruntime_session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_properties(properties, str(self.path))
         if library is not None:
-            _check_version(self.path, self.metadata, library)
+            check_version(self.path, self.metadata, library)
         check_contract(self.metadata, self.onnxruntime_session, self.path)
+        nodes = [layer.node for layer in self.metadata.layers]
+        self.kernel_devices = {node: created[node] for node in nodes if node in created}
         self.implementation: dict[str, Implementation] = {
-            layer.node: "kernel" if layer.node in created else "function"
-            for layer in self.metadata.layers
+            node: "kernel" if node in created else "function" for node in nodes
         }
         self._output_names = self.metadata.output_names()
 
@@ -127,126 +148,37 @@ class Session:
 
         return OrtMemory(self, batch_size)
 
+    def capturing(self, sizes: Mapping[str, int]) -> onnxruntime.InferenceSession:
+        """The model anew, for runs of fixed sizes that ONNX Runtime records as CUDA graphs.
 
-def open_session(
-    path: Path,
-    *,
-    kernel: KernelChoice,
-    threads: int | None = None,
-    providers: Sequence[Any] | None = None,
-    session_options: onnxruntime.SessionOptions | None = None,
-) -> tuple[onnxruntime.InferenceSession, KernelLibrary | None, list[str]]:
-    """Load any graph, also one whose ports are not those of its metadata (a cut of a model).
+        With fixed sizes it computes all that depends on shapes when it loads; in a graph there may
+        be no such node, since it would run on the CPU.
 
-    Args:
-        path: an ONNX file.
-        kernel: this and the others as for :class:`Session`.
-        threads: see there.
-        providers: see there.
-        session_options: see there.
-
-    Returns:
-        The session, the kernel library if it is used, and the names of the nodes that it runs.
-
-    Raises:
-        InputError: as for :class:`Session`.
-        ModelError: the file is missing, damaged, or not for this runtime.
-        KernelLibraryError: as for :class:`Session`.
-    """
-    check_model_file(path)
-    if kernel not in ("auto", "require", "off"):
-        raise InputError(f"kernel={kernel!r}: expected 'auto', 'require' or 'off'")
-    check_threads(threads)
-    library = None if kernel == "off" else _kernel_library(kernel)
-    with _creating, prepared(session_options, threads, library) as options:
-        if library is not None:
-            library.drain_created()
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=providers or ["CPUExecutionProvider"]
+        Raises:
+            ModelError: a node of the model cannot be recorded.
+        """
+        on_gpu = [device for device in self.kernel_devices.values() if device == "cuda"]
+        if self.placement.has(CUDA) and len(on_gpu) < len(self.implementation):
+            raise ModelError(
+                f"{self.path}: pooling is not all done by our CUDA kernel (see kernel_devices), "
+                "and nothing else can be recorded: install a kernel library built with CUDA"
             )
-        except Exception as error:  # ONNX Runtime's errors share no base class of their own
-            raise _explain(path, library, error) from error
-        return session, library, [] if library is None else library.drain_created()
+        session, *_ = open_session(
+            self.path,
+            kernel=self._kernel,
+            threads=self._threads,
+            placement=self.placement.capturing(),
+            fixed=sizes,
+        )
+        return session
+
+
+def _checked_choice(value: GraphChoice) -> GraphChoice:
+    if value not in ("auto", "require", "off"):
+        raise InputError(f"cuda_graph={value!r}: expected 'auto', 'require' or 'off'")
+    return value
 
 
 def run_error(error: Exception) -> InputError:
     """What ONNX Runtime says of a feed that passed our checks, in one line."""
-    return InputError(f"ONNX Runtime refused the input ({_first_line(error)})")
-
-
-def _kernel_library(choice: KernelChoice) -> KernelLibrary | None:
-    try:
-        library = load_library()
-    except KernelLibraryError as error:
-        # Who names a library wants that one; the installed one is used where it can be.
-        if choice == "require" or library_is_named():
-            raise
-        advice = str(error)
-    else:
-        if library is not None:
-            return library
-        advice = (
-            f"the kernel library {FILE_NAME} is not installed: reinstall qrnn-deploy where a C++ "
-            "compiler is (`qrnn-deploy doctor` shows what is missing)"
-        )
-        if choice == "require":
-            raise KernelLibraryError(advice)
-    warnings.warn(
-        f"running on the slower function body, since {advice}", KernelFallbackWarning, stacklevel=4
-    )
-    return None
-
-
-def _check_version(path: Path, metadata: Metadata, library: KernelLibrary) -> None:
-    if metadata.op_domain_version > library.schema_version:
-        raise KernelLibraryError(
-            f"{path} needs version {metadata.op_domain_version} of the pooling operator, the "
-            f"kernel library {library.path} has {library.schema_version}: upgrade qrnn-deploy, or "
-            "run without the kernel (kernel='off', --kernel off)"
-        )
-
-
-def _explain(path: Path, library: KernelLibrary | None, error: Exception) -> Exception:
-    """Why a session could not be made, in one line.
-
-    A file that is not whole is the likeliest cause, then a library too old for it, which the file
-    says itself; of the rest ONNX Runtime's own reason tells most.
-    """
-    try:
-        model = read_model(path)
-        external_sizes(model, path)
-    except ModelError as damaged:
-        return damaged
-    if library is not None:
-        properties = {item.key: item.value for item in model.metadata_props}
-        try:
-            _check_version(path, Metadata.from_properties(properties, str(path)), library)
-        except KernelLibraryError as too_old:
-            return too_old
-        except ModelError as foreign:
-            return foreign
-    return ModelError(_refusal(path, error))
-
-
-def _refusal(path: Path, error: Exception) -> str:
-    text = str(error)
-    if "bfloat16" in text and "NOT_IMPLEMENTED" in text:
-        return (
-            f"{path} is a bfloat16 model, and ONNX Runtime's CPU provider has no bfloat16 MatMul: "
-            "use another provider, or export with --dtype float32"
-        )
-    if "Domain already set in registry" in text:
-        return (
-            f"{path} cannot be loaded, since session_options has the kernel library registered "
-            "already: leave that to Session"
-        )
-    return (
-        f"{path} cannot be loaded ({_first_line(error)}): export the model again, or try another "
-        "version of onnxruntime"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    return InputError(f"ONNX Runtime refused the input ({first_line(error)})")

@@ -22,7 +22,8 @@ from . import feeds, state_bytes
 from .feeds import Array
 
 if TYPE_CHECKING:
-    from .session import KernelChoice
+    from .engine_plans import GraphChoice
+    from .loading import KernelChoice
 
 Rows = Sequence[int] | NDArray[np.integer[Any]] | int | None
 """Row numbers, one of them, or None for all."""
@@ -89,7 +90,9 @@ class StreamingSession:
         *,
         kernel: KernelChoice = "auto",
         threads: int | None = None,
+        device: str | None = None,
         providers: Sequence[Any] | None = None,
+        cuda_graph: GraphChoice | None = None,
     ) -> None:
         """Open ``batch_size`` streams at the start of their sequences.
 
@@ -99,7 +102,10 @@ class StreamingSession:
             batch_size: rows B.
             kernel: of an ONNX file, as for ``Session``.
             threads: likewise.
+            device: likewise.
             providers: likewise.
+            cuda_graph: whether a chunk of one time step runs as a CUDA graph: ``off``, ``auto`` or
+                ``require``; default: that of ``Session`` or ``EngineSession``.
 
         Raises:
             InputError: the file was exported without states, or ``batch_size`` is no number of
@@ -110,7 +116,14 @@ class StreamingSession:
         if isinstance(model, (str, os.PathLike)):
             from .opening import open_model
 
-            model = open_model(model, kernel=kernel, threads=threads, providers=providers)
+            model = open_model(
+                model,
+                kernel=kernel,
+                threads=threads,
+                device=device,
+                providers=providers,
+                cuda_graph=cuda_graph,
+            )
         self.session = model
         meta = self.metadata
         if meta.state_mode == "none":

@@ -20,7 +20,7 @@ from ..exporter.graph import all_nodes
 from ..metadata import PACKED_INPUT, LayerInfo, Metadata
 from ..nn.layer import LayerState, QRNNLayer
 from ..pooling.torch_op import state_dtype
-from ..runtime.session import open_session
+from ..runtime.loading import open_session
 from ..tolerance import allowed_error
 from .reference import GridCase, Reference
 from .report import Comparison, LayerFinding, compare
