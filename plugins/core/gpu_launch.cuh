@@ -72,7 +72,7 @@ __global__ void QRNN_BOUNDS(GpuRegime::kChain, kCount == 1 && gate_count(P) < 4 
 template <class T, int kCount>
 constexpr bool kSpansCompiled = sizeof(T) == 4 || kCount == 2;
 
-template <class T, Pooling P, bool kTanh, int kCount>
+template <class T, Pooling P, bool kTanh, int kCount, int kAhead = kWalkAhead, int kSteps = kSpan>
 cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan,
                         char* workspace, cudaStream_t stream) {
     const int64_t lanes = a.batch * a.hidden;
@@ -87,16 +87,17 @@ cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& 
     if (plan.regime == GpuRegime::kStep || plan.regime == GpuRegime::kWalk) {
         kernel = plan.regime == GpuRegime::kStep
                      ? reinterpret_cast<const void*>(&qrnn_step<T, P, kTanh, kCount>)
-                     : reinterpret_cast<const void*>(&qrnn_walk<T, P, kTanh, kCount, kWalkAhead>);
+                     : reinterpret_cast<const void*>(&qrnn_walk<T, P, kTanh, kCount, kAhead>);
         blocks = divide_up(lanes, block_threads * kCount);
     } else if constexpr (kSpansCompiled<T, kCount>) {
-        const ChainLayout layout = chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps);
+        const ChainLayout layout =
+            chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps, kSteps);
         blocks = layout.groups;
-        kernel = reinterpret_cast<const void*>(&qrnn_scan<T, P, kTanh, kCount, kSpan>);
+        kernel = reinterpret_cast<const void*>(&qrnn_scan<T, P, kTanh, kCount, kSteps>);
         shared = 2 * static_cast<size_t>(plan.warps) * kSegmentBytes;
         if (plan.regime == GpuRegime::kChain) {
             blocks *= layout.chunks;
-            kernel = reinterpret_cast<const void*>(&qrnn_chain<T, P, kTanh, kCount, kSpan>);
+            kernel = reinterpret_cast<const void*>(&qrnn_chain<T, P, kTanh, kCount, kSteps>);
             shared += kSegmentBytes;
             call.ticket = reinterpret_cast<uint32_t*>(workspace);
             call.flags = reinterpret_cast<uint32_t*>(workspace + layout.flags);

@@ -54,9 +54,9 @@ bool plan_fits(const GpuPlan& plan, const PoolArguments& a) {
 }
 
 ChainLayout chain_layout(int64_t steps, int64_t batch, int64_t hidden, int channels_per_thread,
-                         int warps, int warp_lanes) {
+                         int warps, int span, int warp_lanes) {
     ChainLayout layout;
-    layout.chunk_steps = static_cast<int64_t>(warps) * kSpan;
+    layout.chunk_steps = static_cast<int64_t>(warps) * span;
     layout.chunks = divide_up(steps, layout.chunk_steps);
     layout.group_lanes = static_cast<int64_t>(warp_lanes) * channels_per_thread;
     layout.groups = divide_up(batch * hidden, layout.group_lanes);

@@ -52,7 +52,7 @@ struct ChainLayout {
     size_t zeroed, bytes;
 };
 ChainLayout chain_layout(int64_t steps, int64_t batch, int64_t hidden, int channels_per_thread,
-                         int warps, int warp_lanes = kGpuWarp);
+                         int warps, int span = kSpan, int warp_lanes = kGpuWarp);
 
 // Workspace that makes every regime possible for this very shape; 0 where kChain is not the choice.
 size_t gpu_workspace_bytes(const PoolArguments& arguments, const GpuDevice& device);

@@ -151,7 +151,7 @@ bool run(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan, int block
     const int threads = plan.warps * kWarp;
     const int64_t flat = divide_up(a.batch * a.hidden, int64_t{threads} * kCount);
     const qrnn::ChainLayout layout =
-        qrnn::chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps, kWarp);
+        qrnn::chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps, qrnn::kSpan, kWarp);
     call.warps = plan.warps;
     switch (plan.regime) {
         case GpuRegime::kStep:
