@@ -190,6 +190,8 @@ def test_tensors_come_back_for_tensors(files):
     assert isinstance(nothing, torch.Tensor) and nothing.shape == (2, 0, 6)
     beyond = tensors.step(torch.from_numpy(x), lengths=torch.tensor([9, -1]))
     np.testing.assert_array_equal(beyond.numpy(), arrays.step(x, lengths=[5, 0]))
+    tensors.step(torch.from_numpy(x).requires_grad_())
+    assert not any(b.tensor.requires_grad for b in tensors._plans[(2, 5, 5), (2,)]._inputs.values())
     with pytest.raises(InputError, match=r"dtype float64, expected float32: .*\.to\(torch\.float"):
         tensors.step(torch.zeros(2, 3, 5, dtype=torch.float64))
     with pytest.raises(InputError, match=r"lengths is float32 \[2\], expected int64"):

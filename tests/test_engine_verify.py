@@ -8,6 +8,7 @@ import shutil
 from contextlib import redirect_stderr, redirect_stdout
 
 import needs
+import onnxruntime
 import pytest
 import torch
 from fake_tensorrt import CARDS, install, write_engine
@@ -45,6 +46,12 @@ def folder(models, tmp_path):
 @pytest.fixture
 def tensorrt(monkeypatch):
     return install(monkeypatch)
+
+
+@pytest.fixture
+def no_cuda(monkeypatch):
+    """ONNX Runtime as on a machine without a GPU."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
 
 
 def run_cli(*arguments):
@@ -129,12 +136,14 @@ def test_options_that_do_not_go_with_an_engine(folder, tensorrt):
         verify(engine, checkpoint=folder / "m.safetensors", per_layer=True)
 
 
-def test_absent_implementations_are_named(folder, monkeypatch):
+def test_absent_implementations_are_named(folder, monkeypatch, no_cuda):
     """They count for nothing, and asking for one is an error."""
     monkeypatch.setattr(artifacts, "find_cards", lambda: Cards((), "this machine has no driver"))
     monkeypatch.setattr(artifacts, "is_installed", lambda backend: backend.name != "tensorrt")
     report = verify(folder / "m.onnx")
+    assert "has no 'CUDAExecutionProvider'" in report.missing["cuda"]
     assert report.passed and report.missing == {
+        "cuda": report.missing["cuda"],
         "tensorrt": "not installed: pip install 'qrnn-deploy[tensorrt]'; "
         "no GPU: this machine has no driver",
         "tensorrt-rtx": "no GPU: this machine has no driver",
@@ -155,7 +164,7 @@ def test_absent_implementations_are_named(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, right):
+def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, no_cuda, right):
     """With TensorRT and a GPU the file is compared there too; its failure is told as its own."""
 
     def stand_in(model, engine, *, backend, arch):
@@ -167,7 +176,7 @@ def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, right
     monkeypatch.setattr(artifacts, "is_installed", lambda backend: backend.name == "tensorrt")
     monkeypatch.setattr(artifacts, "build_engine", stand_in)
     report = verify(folder / "m.onnx", checkpoint=folder / "m.safetensors")
-    assert report.passed is right and report.missing.keys() == {"tensorrt-rtx"}
+    assert report.passed is right and report.missing.keys() == {"cuda", "tensorrt-rtx"}
     failed = {c.artifact for c in report.comparisons if not c.passed}
     assert failed == (set() if right else {"tensorrt"}) and not report.layers
     assert {"function", "tensorrt"} <= {c.artifact for c in report.comparisons}

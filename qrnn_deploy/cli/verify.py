@@ -9,7 +9,7 @@ import click
 from ._shared import FiniteFloat, console, json_option, spinner
 
 EXIT_DIFFERENT = 1
-ARTIFACTS = ("kernel", "function", "tensorrt", "tensorrt-rtx")
+ARTIFACTS = ("kernel", "function", "cuda", "tensorrt", "tensorrt-rtx")
 
 
 @click.command()
@@ -47,12 +47,13 @@ def verify(
 ) -> None:
     """Compare MODEL, an ONNX file or an engine, with its PyTorch original.
 
-    The file runs in every implementation that this machine has: ONNX Runtime with the kernel and
-    with the standard-ONNX function, and engines of TensorRT, built for the occasion; each over a
-    grid of lengths, batch sizes, chunkings and initial states. The report names what is not here
-    and how to get it. An output passes when its error against the model in float64 is at most four
-    times that of PyTorch in the file's own type, or below a floor derived for the type. The table
-    shows the largest errors and the smallest tolerance that would have passed.
+    The file runs in every implementation that this machine has: ONNX Runtime on the CPU, with the
+    kernel and with the standard-ONNX function, and on an NVIDIA GPU (cuda); engines of TensorRT and
+    of TensorRT for RTX, built for the occasion. Each goes over a grid of lengths, batch sizes,
+    chunkings and initial states. The report names what is not here and how to get it. An output
+    passes when its error against the model in float64 is at most four times that of PyTorch in the
+    file's own type, or below a floor derived for the type. The table shows the largest errors and
+    the smallest tolerance that would have passed.
 
     \b
     Examples:

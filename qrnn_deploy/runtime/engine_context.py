@@ -53,7 +53,10 @@ class OpenEngine:
         self._reader = log_reader(self.trt)
         if any(not library.embedded for library in manifest.libraries):
             register_plugin(self.trt, find_plugin())
-        self._runtime = self.trt.Runtime(self._reader.tensorrt_logger)
+        try:
+            self._runtime = self.trt.Runtime(self._reader.tensorrt_logger)
+        except TypeError as error:  # what the binding makes of a null pointer
+            raise self.error("does not start") from error
         if any(library.embedded for library in manifest.libraries):
             self._runtime.engine_host_code_allowed = True
         try:

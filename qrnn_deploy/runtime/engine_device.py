@@ -43,7 +43,7 @@ class Buffer:
         if isinstance(value, np.ndarray):
             np.copyto(self._host_array(), value)
             value = self._host
-        self.tensor.copy_(value, non_blocking=True)
+        self.tensor.copy_(value.detach(), non_blocking=True)
 
     def write_rows(self, rows: Any, value: Array | None) -> None:
         """Enqueue a copy to some rows (anything that indexes an axis); None is zero."""

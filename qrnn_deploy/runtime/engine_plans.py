@@ -61,8 +61,8 @@ class EngineMemory:
         for base, pair in self._states.items():
             shapes[f"{base}_in"] = tuple(pair[0].tensor.shape)
         profile = self.session.manifest.profile_for(shapes)
-        one_step = self.session.cuda_graph != "off" and self._is_one_step(sizes)
-        with self.device.working() as stream:
+        one_step = self.session.cuda_graph != "off" and feeds.one_step(self.session.metadata, sizes)
+        with cuda_errors(self.session.path), self.device.working() as stream:
             execution = None if one_step else self._shared.get(profile)
             if execution is None:
                 execution = self.session.opened.execution(profile, stream, captured=one_step)
@@ -74,7 +74,7 @@ class EngineMemory:
 
     def read(self, side: int, rows: Any) -> dict[str, Array]:
         """Copies of the states of some rows."""
-        with self.device.working():
+        with cuda_errors(self.session.path), self.device.working():
             for pair in self._states.values():
                 pair[side].download()
             self.device.wait()
@@ -82,15 +82,10 @@ class EngineMemory:
 
     def write(self, side: int, rows: Any, states: Mapping[str, Array] | None) -> None:
         """Replace the states of some rows; None is the start of a sequence."""
-        with self.device.working():
+        with cuda_errors(self.session.path), self.device.working():
             for name, pair in self._states.items():
                 pair[side].write_rows(rows, None if states is None else states[name])
             self.device.wait()
-
-    def _is_one_step(self, sizes: Mapping[str, int]) -> bool:
-        ports = self.session.metadata.inputs
-        times = [port.shape[port.time_axis] for port in ports if port.time_axis is not None]
-        return bool(times) and all((sizes[t] if isinstance(t, str) else t) == 1 for t in times)
 
 
 class EnginePlan:

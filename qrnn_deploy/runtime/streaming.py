@@ -141,7 +141,7 @@ class StreamingSession:
         self._side = 0
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._only = meta.inputs[0].name if len(meta.inputs) == 1 and not meta.ragged else None
-        self._fast_dtype = meta.inputs[0].dtype
+        self._fast_dtype = feeds.numpy_dtype(meta.inputs[0].dtype)
         self._single_output = meta.outputs[0].name if len(meta.outputs) == 1 else None
 
     @property

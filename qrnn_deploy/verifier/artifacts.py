@@ -111,6 +111,24 @@ class FunctionArtifact:
 
 
 @dataclass(frozen=True)
+class CudaArtifact:
+    """ONNX Runtime on an NVIDIA GPU, with our CUDA kernel for the pooling nodes."""
+
+    name: str = "cuda"
+
+    def open(self, path: Path, note: Note) -> Opened:
+        """Streams of it run single steps as CUDA graphs where ONNX Runtime allows it."""
+        from ..runtime import Session
+
+        try:
+            return Opened(
+                self.name, Session(path, device="cuda", kernel="require", cuda_graph="auto")
+            )
+        except QrnnDeployError as error:  # no such provider, no GPU, no CUDA kernel
+            raise AbsentError(str(error)) from error
+
+
+@dataclass(frozen=True)
 class EngineArtifact:
     """An engine built from the file here and now, and run on this machine's GPU."""
 
@@ -154,6 +172,7 @@ class Bounds:
 ARTIFACTS: tuple[Artifact, ...] = (
     KernelArtifact(),
     FunctionArtifact(),
+    CudaArtifact(),
     *(EngineArtifact(backend) for backend in BACKENDS.values()),
 )
 """In the order of the report."""
