@@ -13,7 +13,7 @@ from .errors import InputError, ModelError
 from .metadata import Metadata, PortInfo
 
 if TYPE_CHECKING:
-    from .runtime import Session
+    from .runtime import EngineSession, Session
 
 RAW_DTYPE = np.dtype("<f4")
 """What a raw stream holds, whatever the model's own type."""
@@ -152,7 +152,9 @@ def chunk_size(metadata: Metadata, wanted: int | None) -> int:
     )
 
 
-def stream(session: Session, chunks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+def stream(
+    session: Session | EngineSession, chunks: Iterator[NDArray[Any]]
+) -> Iterator[NDArray[Any]]:
     """The model's first output for each chunk of its input, [B, T, ...].
 
     A session whose file carries no state answers each chunk from zero state.

@@ -419,6 +419,8 @@ def test_library_describes_itself(library: Path) -> None:
     assert info["ort_api_version"] <= info["ort_header_version"]
     assert info["version"]
     assert info["compiler"]
+    assert kernels.cuda is None or kernels.cuda.startswith("sm_")
+    assert (info["cuda"] is None) == (kernels.cuda is None)
 
 
 def test_only_the_contract_is_exported(library: Path) -> None:

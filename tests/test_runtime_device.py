@@ -11,6 +11,7 @@ import sys
 import types
 import warnings
 
+import fake_tensorrt
 import needs
 import numpy as np
 import onnx
@@ -229,6 +230,24 @@ def test_plugin_devices_go_into_the_options(exported, plugin, monkeypatch):
     assert session.kernel_devices == {}
     expected = Session(exported["fo"], kernel="off").run(sequence(session))
     np.testing.assert_array_equal(session.run(sequence(session))["y"], expected["y"])
+
+
+def test_run_takes_engines(exported, tmp_path, monkeypatch):
+    """On a stand-in for TensorRT; options of ONNX files are refused."""
+    fake_tensorrt.install(monkeypatch)
+    engine = tmp_path / "m.engine"
+    fake_tensorrt.write_engine(exported["fo"], engine)
+    np.save(tmp_path / "x.npy", sequence(Session(exported["fo"], kernel="off"), 2, 9))
+    for model in (engine, exported["fo"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["run", str(model), f"{tmp_path}/x.npy", "-o", f"{tmp_path}/{model.stem}.npy"])
+        assert caught.value.code == 0
+    np.testing.assert_allclose(
+        np.load(tmp_path / "m.npy"), np.load(tmp_path / "fo.npy"), rtol=0, atol=1e-5
+    )
+    with pytest.raises(SystemExit) as caught:
+        main(["run", str(engine), f"{tmp_path}/x.npy", "--device", "cuda"])
+    assert caught.value.code == 2
 
 
 # ------------------------------------------------------------------------ streams in device memory

@@ -19,7 +19,7 @@ from ._streams import open_output, open_source, read_text, refuse_overwriting, s
 if TYPE_CHECKING:
     from ..inspection import KernelChoice
     from ..metadata import Metadata
-    from ..runtime import Session, StreamingSession
+    from ..runtime import EngineSession, Session, StreamingSession
     from ..runtime.engine_plans import GraphChoice
     from ..text import Vocabulary
 
@@ -103,8 +103,8 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
 @click.option(
     "--cuda-graph",
     type=click.Choice(["off", "auto", "require"]),
-    help="With --device cuda: whether steps of one (--generate, --chunk 1) run as a CUDA graph. "
-    "Default: off.",
+    help="On a GPU: whether steps of one (--generate, --chunk 1) run as a CUDA graph. Default: off "
+    "for an ONNX file, auto for an engine.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --score: print JSON, for a program.")
 @click.pass_context
@@ -127,7 +127,7 @@ def run(
     cuda_graph: GraphChoice | None,
     as_json: bool,
 ) -> None:
-    """Stream INPUT (a file, or standard input) through the ONNX file MODEL.
+    """Stream INPUT (a file, or standard input) through MODEL, an ONNX file or an engine.
 
     A language model scores text (--score) or writes it (--generate). Any other model with one
     input turns frames into frames: raw little-endian float32, one frame after the other, or a
@@ -141,7 +141,8 @@ def run(
       qrnn-deploy run model.onnx frames.npy -o answer.npy
       arecord ... | features | qrnn-deploy run model.onnx --chunk 1 | player
 
-    Needs the extra `cpu` (onnxruntime) or `gpu`; no torch.
+    An ONNX file needs the extra `cpu` or `gpu` (onnxruntime) and no torch; an engine its TensorRT
+    package, torch and a GPU.
     """
     if wants_score and count is not None:
         raise click.UsageError("--score and --generate exclude each other: choose one")
@@ -155,10 +156,10 @@ def run(
                 "--format npy for arrays in and out, or --format raw if it shall have that name"
             )
     refuse_overwriting(output, model, source)
-    from ..runtime import Session, StreamingSession
+    from ..runtime import StreamingSession, is_engine, open_model
 
-    session = Session(
-        model, kernel=kernel, threads=threads, device=device, cuda_graph=cuda_graph or "off"
+    session = open_model(
+        model, kernel=kernel, threads=threads, device=device, cuda_graph=cuda_graph
     )
     if mode == "frames":
         if session.metadata.vocabulary:
@@ -168,6 +169,7 @@ def run(
     vocabulary = _vocabulary(session.metadata, model)
     stream = StreamingSession(session)
     if count is None:
+        device = device or ("cuda" if is_engine(model) else "cpu")
         _score(stream, vocabulary, source, unknown, chunk or 256, output, device, as_json)
         return
     if unknown == "skip":
@@ -226,7 +228,7 @@ def _score(
     unknown: str,
     chunk: int,
     output: Path | None,
-    device: str | None,
+    device: str,
     as_json: bool,
 ) -> None:
     from ..text import score
@@ -257,7 +259,7 @@ def _score(
                 "skipped": skipped,
                 "seconds": seconds,
                 "implementation": dict(stream.implementation),
-                "device": device or "cpu",
+                "device": device,
             }
         )
     else:
@@ -271,7 +273,11 @@ def _score(
 
 
 def _frames(
-    session: Session, source: Path, output: Path | None, form: str, chunk: int | None
+    session: Session | EngineSession,
+    source: Path,
+    output: Path | None,
+    form: str,
+    chunk: int | None,
 ) -> None:
     import numpy as np
 
