@@ -130,15 +130,17 @@ def model_dtype(port: PortInfo) -> np.dtype[Any]:
     return np.dtype(port.dtype)
 
 
-def chunk_size(metadata: Metadata, wanted: int | None) -> int:
+def chunk_size(metadata: Metadata, wanted: int | None, most: int = WHOLE) -> int:
     """Steps per call: what the user wants, and whole sequences where the model cannot be cut.
+
+    Where nothing is wanted it is a size of ours, at most ``most``.
 
     Raises:
         InputError: chunks are wanted of a model that cannot be cut.
     """
     answer = metadata.outputs[0]
     if metadata.state_mode != "none" and answer.time_axis == 1:
-        return DEFAULT_CHUNK if wanted is None else wanted
+        return min(DEFAULT_CHUNK, most) if wanted is None else wanted
     if wanted is None:
         return WHOLE
     reason = (

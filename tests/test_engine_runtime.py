@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ import torch
 from fake_tensorrt import VERSION, HostDevice, install, write_engine
 from models import build
 
+from qrnn_deploy.cli import main
 from qrnn_deploy.engines import build_engine
 from qrnn_deploy.engines.gpu import find_cards
 from qrnn_deploy.engines.manifest import Library, manifest_path
@@ -29,6 +32,7 @@ from qrnn_deploy.runtime import (
     StreamingSession,
     open_model,
 )
+from qrnn_deploy.runtime.engine import Bounds
 
 CHUNKINGS = ([70], [1] * 70, [7] * 10, [1, 30, 7, 30, 1, 1], [0, 30, 0, 40])
 
@@ -77,6 +81,14 @@ def cut(stream, x, sizes, axis=1):
     return np.concatenate(
         [stream.step(x[:, end - size : end]) for size, end in zip(sizes, ends, strict=True)], axis
     )
+
+
+def run_cli(*arguments):
+    """(exit status, stderr) of the command."""
+    err = io.StringIO()
+    with redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    return end.value.code, err.getvalue()
 
 
 @pytest.mark.parametrize("name", ["separate", "packed"])
@@ -243,6 +255,23 @@ def test_shapes_outside_the_profiles(files):
         StreamingSession(session, 5).step(sequence(5, 1))
 
 
+def test_run_cuts_what_a_profile_does_not_take(files, tmp_path):
+    """The command's own chunks are no longer than the engine takes; the user's are told."""
+    engine = write_engine(files.onnx("separate"), tmp_path / "m.engine", maximum={"T": 9})
+    x = sequence(1, 200)[0]
+    np.save(tmp_path / "x.npy", x)
+    paths = [f"{tmp_path}/x.npy", "-o", f"{tmp_path}/y.npy"]
+    assert run_cli("run", engine, *paths) == (0, "")
+    wanted = Session(files.onnx("separate"), kernel="off").run(x[None])["y"][0]
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), wanted, rtol=0, atol=1e-6)
+    code, error = run_cli("run", engine, *paths, "--chunk", 10)
+    assert code == 2 and "size 10 along axis 1 (T): this engine takes 1 to 9" in error
+    manifest = manifest_path(engine)
+    code, error = run_cli("run", engine, paths[0], "--format", "npy", "-o", manifest)
+    assert code == 2 and "is the same file as the manifest of MODEL" in error
+    assert EngineSession(engine).bounds == Bounds((1, 32), (1, 9))
+
+
 def test_engines_that_fail(files, tmp_path):
     """What TensorRT says is told in one line, and a failed step leaves the streams alone."""
     path = write_engine(files.onnx("separate"), tmp_path / "m.engine", refuses_to_run=True)
@@ -344,6 +373,6 @@ def test_real_engine_without_a_gpu_is_one_line(files, tmp_path, monkeypatch):
         pytest.skip(f"this machine has a GPU: {cards.cards[0].name}")
     with pytest.raises(EngineError) as caught:
         StreamingSession(path)
-    assert str(caught.value) == (
-        f"{path} does not run here: it needs a GPU of sm86, and {cards.obstacle}"
-    )
+    line = f"{path} does not run here: it needs a GPU of sm86, and {cards.obstacle}"
+    assert str(caught.value) == line
+    assert run_cli("run", path, tmp_path / "x.npy") == (2, f"error: {line}\n")

@@ -114,7 +114,9 @@ def refuse_overwriting(output: Path | None, model: Path, source: Path) -> None:
     """
     if output is None or not output.exists():
         return
+    from ..engines.manifest import manifest_path
     from ..model_file import external_files
+    from ..runtime import is_engine
 
     if model.exists() and output.samefile(model):
         raise _overwriting(output, "MODEL")
@@ -123,9 +125,13 @@ def refuse_overwriting(output: Path | None, model: Path, source: Path) -> None:
             raise _overwriting(output, "standard input")
     elif source.exists() and output.samefile(source):
         raise _overwriting(output, "INPUT")
-    for part in external_files(model):
+    if is_engine(model):
+        parts, what = [manifest_path(model)], "the manifest of MODEL"
+    else:
+        parts, what = external_files(model), "weights of MODEL"
+    for part in parts:
         if part.exists() and output.samefile(part):
-            raise _overwriting(output, "weights of MODEL")
+            raise _overwriting(output, what)
 
 
 def _overwriting(output: Path, what: str) -> click.UsageError:

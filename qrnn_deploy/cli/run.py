@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..runtime.engine_plans import GraphChoice
     from ..text import Vocabulary
 
+TEXT_CHUNK = 256
 _MODES = {"score": "--score", "generate": "--generate", "frames": "frames"}
 _USED_BY = {
     "source": ("score", "frames"),
@@ -156,7 +157,7 @@ def run(
                 "--format npy for arrays in and out, or --format raw if it shall have that name"
             )
     refuse_overwriting(output, model, source)
-    from ..runtime import StreamingSession, is_engine, open_model
+    from ..runtime import StreamingSession, is_engine, most_steps, open_model
 
     session = open_model(
         model, kernel=kernel, threads=threads, device=device, cuda_graph=cuda_graph
@@ -170,7 +171,8 @@ def run(
     stream = StreamingSession(session)
     if count is None:
         device = device or ("cuda" if is_engine(model) else "cpu")
-        _score(stream, vocabulary, source, unknown, chunk or 256, output, device, as_json)
+        size = chunk or min(TEXT_CHUNK, most_steps(session))
+        _score(stream, vocabulary, source, unknown, size, output, device, as_json)
         return
     if unknown == "skip":
         prompt = vocabulary.known(prompt)
@@ -282,9 +284,10 @@ def _frames(
     import numpy as np
 
     from .. import frames
+    from ..runtime import most_steps
 
     port = frames.single_input(session.metadata)
-    size = frames.chunk_size(session.metadata, chunk)
+    size = frames.chunk_size(session.metadata, chunk, most_steps(session))
     with ExitStack() as stack:
         handle = stack.enter_context(open_source(source))
         if form == "raw":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .engine import EngineSession as EngineSession
     from .engine_plans import CudaGraphWarning as CudaGraphWarning
     from .opening import is_engine as is_engine
+    from .opening import most_steps as most_steps
     from .opening import open_model as open_model
     from .session import KernelFallbackWarning as KernelFallbackWarning
     from .session import Session as Session
@@ -27,6 +28,7 @@ _HOMES = {
     "Session": "session",
     "StreamingSession": "streaming",
     "is_engine": "opening",
+    "most_steps": "opening",
     "open_model": "opening",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "Session",
     "StreamingSession",
     "is_engine",
+    "most_steps",
     "open_model",
 ]
 

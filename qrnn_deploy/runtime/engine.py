@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ from .engine_device import CudaDevice, Device
 from .engine_plans import EngineMemory, EnginePlan, GraphChoice, cuda_errors
 
 _PLANS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The sizes that a model takes: smallest and largest."""
+
+    batch: tuple[int, int] = (0, 2**31)
+    time: tuple[int, int] = (0, 2**31)
 
 
 class EngineSession:
@@ -79,6 +88,24 @@ class EngineSession:
     def implementation(self) -> dict[str, str]:
         """What runs each pooling node, ``plugin`` or ``function``, as proven at the build."""
         return {layer.node: self.manifest.form for layer in self.metadata.layers}
+
+    @property
+    def bounds(self) -> Bounds:
+        """Batch and time that the widest profile takes."""
+        batch, time = Bounds().batch, Bounds().time
+        widest = self.manifest.profiles[0].inputs if self.manifest.profiles else {}
+        for port in self.manifest.inputs:
+            allowed = widest.get(port.name)
+            for axis, size in enumerate(port.shape):
+                if allowed is not None:
+                    low, high = allowed.min[axis], allowed.max[axis]
+                else:  # every size of the input is fixed
+                    low = high = int(size)
+                if axis == port.batch_axis:
+                    batch = max(batch[0], low), min(batch[1], high)
+                elif axis == port.time_axis:
+                    time = max(time[0], low), min(time[1], high)
+        return Bounds(batch, time)
 
     def run(self, inputs: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, Any]:
         """Run one batch of sequences.

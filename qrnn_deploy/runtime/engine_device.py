@@ -20,6 +20,9 @@ _locks: dict[int, threading.Lock] = {}
 """One for each CUDA stream: torch hands out the same ones in turn, and what another thread enqueued
 on a stream that is being captured would become part of the graph."""
 
+_capturing = threading.Lock()
+"""Beginning a capture waits for the whole device, which another capture would not survive."""
+
 
 class Buffer:
     """Device memory of one input, output or state, and host memory beside it for arrays.
@@ -166,7 +169,10 @@ class CudaDevice:
         """A CUDA graph of ``work``, which must enqueue on our stream only."""
         graph = self._torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile; that is no error of this capture.
-        with self._torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        with (
+            _capturing,
+            self._torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             work()
         replay: Callable[[], None] = graph.replay
         return replay

@@ -20,12 +20,12 @@ ENGINE_SUFFIXES = (".engine", ".plan")
 
 def is_engine(path: str | os.PathLike[str]) -> bool:
     """Whether a file is an engine: by its name, or by the manifest beside it."""
+    file = Path(path)
+    if file.suffix in (*ENGINE_SUFFIXES, ".onnx") or not file.name:
+        return file.suffix in ENGINE_SUFFIXES
     from ..engines.manifest import manifest_path
 
-    file = Path(path)
-    return file.suffix in ENGINE_SUFFIXES or (
-        file.suffix != ".onnx" and bool(file.name) and manifest_path(file).is_file()
-    )
+    return manifest_path(file).is_file()
 
 
 def open_model(
@@ -77,3 +77,9 @@ def open_model(
     from .engine import EngineSession
 
     return EngineSession(path, cuda_graph=cuda_graph or "auto")
+
+
+def most_steps(model: Session | EngineSession) -> int:
+    """The longest chunk that a model takes: the profiles of an engine have an end."""
+    bounds = getattr(model, "bounds", None)
+    return 2**31 if bounds is None else int(bounds.time[1])

@@ -161,14 +161,6 @@ class EngineArtifact:
                 raise AbsentError(str(error)) from error
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """The sizes that a model takes: smallest and largest."""
-
-    batch: tuple[int, int] = (0, 2**31)
-    time: tuple[int, int] = (0, 2**31)
-
-
 ARTIFACTS: tuple[Artifact, ...] = (
     KernelArtifact(),
     FunctionArtifact(),

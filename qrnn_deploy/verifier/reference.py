@@ -18,10 +18,11 @@ from ..exporter.observed import first_line, observe
 from ..exporter.plan import Discovery
 from ..metadata import Metadata
 from ..nn.layer import QRNNLayer
+from ..runtime.engine import Bounds
 from ..runtime.engine_device import host_array
 from ..tolerance import allowed_error
 from ..weights import looked_up_tables
-from .artifacts import ON_CPU, Bounds, Runnable
+from .artifacts import ON_CPU, Runnable
 from .report import Comparison, compare
 from .running import Arrays, outside_in_chunks, run_chunks, run_stream
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._optional import require
-from ..engines.manifest import Manifest
 from ..engines.model import file_sha256
 from ..errors import InputError, ModelError
 from ..runtime import EngineSession, is_engine
-from .artifacts import ON_CPU, Bounds, Runnable, open_artifacts
+from ..runtime.engine import Bounds
+from .artifacts import ON_CPU, Runnable, open_artifacts
 from .golden import compare_golden, golden_folder
 from .report import VerifyReport
 
@@ -123,28 +123,9 @@ def _open(
         source = None
     golden = path.parent / (manifest.golden or f"{Path(name).stem}.golden")
     subject = _Subject(
-        path, {manifest.backend: session}, source, golden, _bounds(manifest), is_engine=True
+        path, {manifest.backend: session}, source, golden, session.bounds, is_engine=True
     )
     return subject, missing
-
-
-def _bounds(manifest: Manifest) -> Bounds:
-    """Batch and time that the engine's widest profile takes."""
-    batch, time = Bounds().batch, Bounds().time
-    for port in manifest.inputs:
-        allowed = manifest.profiles[0].inputs.get(port.name) if manifest.profiles else None
-        for axis, size in enumerate(port.shape):
-            if allowed is None and isinstance(size, int):
-                limits = size, size
-            elif allowed is not None:
-                limits = allowed.min[axis], allowed.max[axis]
-            else:
-                continue
-            if axis == port.batch_axis:
-                batch = max(batch[0], limits[0]), min(batch[1], limits[1])
-            elif axis == port.time_axis:
-                time = max(time[0], limits[0]), min(time[1], limits[1])
-    return Bounds(batch, time)
 
 
 def _against_torch(
