@@ -21,7 +21,7 @@ CXX_FILES := $(shell find plugins tests/cpp bench -name '*.cc' -o -name '*.h' 2>
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup programs demo train test test-portable bench fuzz tsan lint format wheel docs clean
+.PHONY: help setup programs demo train test test-portable bench fuzz tsan test-gpu bench-gpu lint format wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,15 @@ fuzz: $(SETUP) ## Fuzz shapes, lengths and attributes under sanitizers (CASES=10
 	build/sanitize/tests/qrnn_deploy_core_test
 	build/sanitize/tests/qrnn_deploy_fuzz --cases $(CASES)
 	$(BIN)/ctest --test-dir build/sanitize -R '^trt_' --output-on-failure
+
+# On a machine with a GPU: PyTorch, nvcc and CMake are enough, .venv is not needed.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+
+test-gpu: ## Run what only a GPU can show; GPU_ARGS=--dry-run compiles and lists it anywhere
+	$(GPU_PYTHON) tests/gpu/run.py $(GPU_ARGS)
+
+bench-gpu: ## Measure the GPU speed goals (GPU_ARGS=--dry-run compiles and lists them anywhere)
+	$(GPU_PYTHON) bench/gpu_bench.py $(GPU_ARGS)
 
 # Each mutant leaves one barrier out, or makes the flags order nothing: 66 says that it was found.
 TSAN_SOURCES := tests/cpp/gpu_race_test.cc tests/cpp/gpu_emulation.cc plugins/core/gpu_plan.cc

@@ -13,11 +13,13 @@ from typing import Any
 
 import cases
 import gpu_reference
+import ml_dtypes
 import needs
 import numpy as np
 import pytest
 
 LIBRARY = Path(__file__).parents[1] / "build/dev/tests/libqrnn_deploy_gpu_emulation.so"
+NUMPY = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 H200 = 132
 """Multiprocessors."""
 
@@ -61,7 +63,7 @@ def emulate(
     failed = library.qrnn_emulate(
         cases.POOLING_NAMES.index(case.pooling),
         cases.ACTIVATION_NAMES.index(case.activation),
-        list(gpu_reference.STORAGES).index(dtype),
+        gpu_reference.STORAGES.index(dtype),
         case.direction < 0,
         case.zoneout_scale,
         *(case.T, case.B, case.H),
@@ -78,7 +80,7 @@ def emulate(
 def check(
     library: ctypes.CDLL, case: cases.PoolCase, dtype: str, plan: tuple[str, int, int]
 ) -> None:
-    gates, c0, lengths = case.inputs(gpu_reference.STORAGES[dtype])
+    gates, c0, lengths = case.inputs(NUMPY[dtype])
     h, c_T = emulate(library, case, dtype, plan, gates, c0, lengths)
     expected = case.expected(gates, c0, lengths)
     h_bound, c_bound = gpu_reference.allowed(case, dtype, gates, c0, lengths, *expected)
@@ -155,7 +157,7 @@ def test_nan_and_infinity(emulation: ctypes.CDLL, pooling: str, regime: str) -> 
 def test_saturated_gates(emulation: ctypes.CDLL, dtype: str) -> None:
     """f = 1 keeps the state exactly, f = 0 forgets it, and the product of f's underflows."""
     case = cases.PoolCase("f", T=200, B=1, H=4)
-    gates = np.zeros((200, 1, 8), gpu_reference.STORAGES[dtype])
+    gates = np.zeros((200, 1, 8), NUMPY[dtype])
     gates[..., 4:] = [np.inf, -np.inf, 120.0, -120.0]
     gates[..., :4] = 0.5
     c0, lengths = np.array([[0.25, 9.0, 0.75, 9.0]], np.float32), np.array([200])
@@ -217,7 +219,7 @@ def test_plans_that_do_not_fit_are_refused(emulation: ctypes.CDLL) -> None:
         (replace(long, T=0), "float32", ("scan", 1, 2)),
     ]
     for case, dtype, plan in refused:
-        gates, c0, lengths = case.inputs(gpu_reference.STORAGES[dtype])
+        gates, c0, lengths = case.inputs(NUMPY[dtype])
         with pytest.raises(AssertionError, match="no kernel for"):
             emulate(emulation, case, dtype, plan, gates, c0, lengths)
 
@@ -232,7 +234,7 @@ def plan_of(
     multiprocessors: int = H200,
 ) -> tuple[tuple[str, int, int], int, int]:
     plan, sizes = (ctypes.c_int * 3)(), (ctypes.c_uint64 * 2)()
-    storage = list(gpu_reference.STORAGES).index(dtype)
+    storage = gpu_reference.STORAGES.index(dtype)
     library.qrnn_plan(storage, *shape, address, multiprocessors, 90, workspace, plan, sizes)
     return (gpu_reference.REGIMES[plan[0]], plan[1], plan[2]), sizes[0], sizes[1]
 
