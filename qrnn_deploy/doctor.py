@@ -1,7 +1,7 @@
 """What works on this machine, and how to get the rest.
 
-:func:`diagnose` gathers facts; it fails on no machine, since a broken one is what it is for. The
-kernel and the function form are tried in processes of their own (:mod:`qrnn_deploy._selftest`): a
+:func:`diagnose` gathers facts; it fails on no machine, since a broken one is what it is for. What
+runs models and builds engines is tried in processes of their own (:mod:`qrnn_deploy._selftest`): a
 library that crashes takes down its process alone, and the report says so.
 """
 
@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,23 @@ PACKAGES = (
     "onnxruntime-gpu",
     "torch",
     "onnxscript",
+    "tensorrt",
+    "tensorrt_rtx_cu13_bindings",
 )
 """Distributions whose versions matter to a report."""
 
 CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_bf16", "amx_bf16")
 """Flags of /proc/cpuinfo that the kernel or ONNX Runtime make use of."""
 
+SELFTEST_RESULTS = {
+    "function": ("function",),
+    "kernel": ("kernel",),
+    "cuda": ("cuda",),
+    "engine": ("build", "engine"),
+}
+"""Part of the self-test -> the abilities that it reports."""
+
+_USES = {"function": "onnxruntime", "cuda": "onnxruntime-gpu", "engine": "TensorRT"}
 SELFTEST_SECONDS = 60
 SELFTEST_PROGRAM = (
     "import runpy, sys; sys.path.insert(0, sys.argv[1]); "
@@ -70,9 +82,10 @@ class Diagnosis:
         location: folder of the package.
         python: version and executable.
         system: operating system and machine.
+        gpu: names of the NVIDIA GPUs, or why there are none.
         cpu: model name, processors usable by this process, and which of :data:`CPU_FLAGS` it has.
         packages: version of each of :data:`PACKAGES`, None where absent.
-        selftest: what both parts of :mod:`qrnn_deploy._selftest` reported.
+        selftest: what the parts of :mod:`qrnn_deploy._selftest` reported.
         abilities: what works.
     """
 
@@ -81,6 +94,7 @@ class Diagnosis:
     python: str
     system: str
     cpu: dict[str, Any]
+    gpu: str
     packages: dict[str, str | None]
     selftest: dict[str, Any]
     abilities: list[Ability]
@@ -93,13 +107,17 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at this machine and try what can be tried; takes a second or two."""
     packages = {name: _version(name) for name in PACKAGES}
-    selftest = {"library": None} | run_selftest("function") | run_selftest("kernel")
+    selftest: dict[str, Any] = {"library": None}
+    with ThreadPoolExecutor(2) as pool:
+        for report in pool.map(run_selftest, SELFTEST_RESULTS):
+            selftest |= report
     return Diagnosis(
         version=__version__,
         location=str(Path(__file__).parent),
         python=f"{platform.python_version()} ({sys.executable})",
         system=f"{_distribution()} {platform.machine()}",
         cpu=_cpu(),
+        gpu=_gpu(),
         packages=packages,
         selftest=selftest,
         abilities=_abilities(packages, selftest),
@@ -110,7 +128,7 @@ def run_selftest(part: str) -> dict[str, Any]:
     """Run one part of :mod:`qrnn_deploy._selftest` in a process of its own.
 
     Args:
-        part: ``function`` or ``kernel``.
+        part: of :data:`SELFTEST_RESULTS`.
 
     Returns:
         What it printed. Where it did not live to print it, its end as the reason why ``part`` does
@@ -127,8 +145,8 @@ def run_selftest(part: str) -> dict[str, Any]:
     except (IndexError, json.JSONDecodeError):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         reason = f"the self-test process ended with status {done.returncode}: {last}"
-    remedy = library_remedy() if part == "kernel" else "reinstall qrnn-deploy and onnxruntime"
-    return {part: _selftest.result(False, reason, remedy)}
+    remedy = library_remedy() if part == "kernel" else f"reinstall qrnn-deploy and {_USES[part]}"
+    return {name: _selftest.result(False, reason, remedy) for name in SELFTEST_RESULTS[part]}
 
 
 def _abilities(packages: dict[str, str | None], selftest: dict[str, Any]) -> list[Ability]:
@@ -144,8 +162,9 @@ def _abilities(packages: dict[str, str | None], selftest: dict[str, Any]) -> lis
         ),
         Ability("run on the CPU, function form", **selftest["function"]),
         Ability("run on the CPU, kernel", **selftest["kernel"]),
-        Ability("run on CUDA", False, "not part of this release"),
-        Ability("run on TensorRT", False, "not part of this release"),
+        Ability("run on CUDA", **selftest["cuda"]),
+        Ability("build TensorRT engines", **selftest["build"]),
+        Ability("run TensorRT engines", **selftest["engine"]),
     ]
 
 
@@ -161,6 +180,13 @@ def _distribution() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return f"{platform.system()} {platform.release()}"
+
+
+def _gpu() -> str:
+    from .engines.gpu import find_cards
+
+    found = find_cards()
+    return ", ".join(f"{c.name} ({c.capability})" for c in found.cards) or found.obstacle
 
 
 def _cpu() -> dict[str, Any]:

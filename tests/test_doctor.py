@@ -17,6 +17,7 @@ import pytest
 import qrnn_deploy
 from qrnn_deploy import _selftest, doctor
 from qrnn_deploy._optional import library_remedy
+from qrnn_deploy.engines.gpu import find_cards
 from qrnn_deploy.errors import KernelLibraryError, MissingDependencyError
 
 ABILITIES = [
@@ -24,7 +25,8 @@ ABILITIES = [
     "run on the CPU, function form",
     "run on the CPU, kernel",
     "run on CUDA",
-    "run on TensorRT",
+    "build TensorRT engines",
+    "run TensorRT engines",
 ]
 
 
@@ -43,9 +45,23 @@ def test_this_machine():
     assert library["isa"] in ("avx512", "avx2", "portable")
     assert library["op_version"] >= 1
     assert diagnosis.cpu["processors"] >= 1
-    # Nothing is claimed of what this release does not have.
-    assert not ability(diagnosis, "run on CUDA").works
-    assert not ability(diagnosis, "run on TensorRT").works
+    # Nothing is claimed that was not tried.
+    for name in ABILITIES[3:]:
+        found = ability(diagnosis, name)
+        tried = "self-test error" in found.detail or "TensorRT for RTX" in found.detail
+        assert found.works is tried or found.remedy, found
+    if not find_cards().cards:
+        assert "driver" in diagnosis.gpu or "GPU" in diagnosis.gpu
+        assert not ability(diagnosis, "run on CUDA").works
+        assert not ability(diagnosis, "run TensorRT engines").works
+
+
+def test_engines_are_built_where_there_is_a_builder():
+    needs.tensorrt_rtx()
+    report = _selftest.try_engine()
+    assert report["build"]["works"] and "TensorRT" in report["build"]["detail"]
+    if not find_cards().cards:
+        assert report["engine"]["detail"].startswith("it needs a GPU of sm80, sm86, sm89, sm120")
 
 
 def test_no_torch_is_imported():

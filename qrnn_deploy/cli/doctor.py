@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def doctor(as_json: bool) -> None:
     """Tell what works on this machine and how to get the rest.
 
-    Tries the kernel library and the function form on a tiny model whose answer is known, and lists
-    the versions that a bug report needs. The exit status is 0 whatever is missing.
+    Tries a tiny model whose answer is known in every way there is (function form, kernel, CUDA, an
+    engine built for the occasion), and lists the versions that a bug report needs. The exit status
+    is 0 whatever is missing.
 
     \b
     Examples:
@@ -43,6 +44,7 @@ def _print(diagnosis: Diagnosis) -> None:
         ("python", diagnosis.python),
         ("system", diagnosis.system),
         ("cpu", f"{cpu['name']}, {cpu['processors']} usable; {' '.join(cpu['flags'])}"),
+        ("gpu", diagnosis.gpu),
         ("packages", ", ".join(f"{name} {version}" for name, version in found.items())),
         ("not installed", ", ".join(sorted(set(diagnosis.packages) - set(found))) or "-"),
         ("kernel library", _library_line(diagnosis)),

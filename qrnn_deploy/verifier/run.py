@@ -144,7 +144,6 @@ def _against_torch(
     from ..exporter.pipeline import evaluating
     from ..exporter.plan import example_args, weights_digest
     from ..exporter.ports import turn
-    from .per_layer import compare_layers
     from .reference import Reference, compare_grid, grid
 
     path, models = subject.path, subject.models
@@ -189,5 +188,7 @@ def _against_torch(
         probed = [name for name in models if name in ON_CPU]
         failed = {item.artifact for item in report.comparisons if not item.passed}
         if probed and (per_layer or report.problems or failed & set(probed)):
+            from .per_layer import compare_layers
+
             note("comparing layer by layer")
             report.layers = compare_layers(path, reference, probed, atol)
