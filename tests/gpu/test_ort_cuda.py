@@ -9,19 +9,23 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import cases
-import gpu_reference
 import numpy as np
-import onnxruntime as ort
 import pytest
-from models import BUILDERS, OFFLINE, arguments, build
-from test_kernel import NUMPY, make_model
 
-from qrnn_deploy.errors import QrnnDeployError
-from qrnn_deploy.exporter import export
-from qrnn_deploy.runtime import CudaGraphWarning, Session, StreamingSession
-from qrnn_deploy.runtime.library import KernelLibrary, load_library
-from qrnn_deploy.runtime.providers import check_available, place, use
+ort = pytest.importorskip("onnxruntime")
+for needed in ("ml_dtypes", "onnxscript"):
+    pytest.importorskip(needed)
+
+import cases  # noqa: E402
+import gpu_reference  # noqa: E402
+from models import BUILDERS, OFFLINE, arguments, build  # noqa: E402
+from test_kernel import NUMPY, make_model  # noqa: E402
+
+from qrnn_deploy.errors import QrnnDeployError  # noqa: E402
+from qrnn_deploy.exporter import export  # noqa: E402
+from qrnn_deploy.runtime import CudaGraphWarning, Session, StreamingSession  # noqa: E402
+from qrnn_deploy.runtime.library import KernelLibrary, load_library  # noqa: E402
+from qrnn_deploy.runtime.providers import check_available, place, use  # noqa: E402
 
 STEPS = 40
 CHUNKINGS = ([STEPS], [1] * STEPS, [7, 1, 1, 12, 19])
