@@ -140,7 +140,7 @@ class Cache:
 class Config:
     def __init__(self, fake: Fake) -> None:
         self._fake = fake
-        self.set_flags: list[str] = []
+        self.set_flags = ["TF32"]  # as in TensorRT, on by default
         self.pools: dict[str, int] = {}
         self.profiles: list[Profile] = []
         self.plugins_to_serialize: list[str] = []
@@ -150,6 +150,9 @@ class Config:
 
     def set_flag(self, flag: enum.Enum) -> None:
         self.set_flags.append(flag.name)
+
+    def clear_flag(self, flag: enum.Enum) -> None:
+        self.set_flags.remove(flag.name)
 
     def set_memory_pool_limit(self, pool: enum.Enum, size: int) -> None:
         self.pools[pool.name] = size
@@ -251,7 +254,7 @@ class Fake(ModuleType):
         self.runtime: Runtime | None = None
         self.logger: Any = None
         self.ILogger, self.IProgressMonitor, self.LayerType = ILogger, IProgressMonitor, LayerType
-        self.BuilderFlag = _names("REFIT", "VERSION_COMPATIBLE")
+        self.BuilderFlag = _names("REFIT", "VERSION_COMPATIBLE", "TF32")
         self.MemoryPoolType = _names("WORKSPACE")
         self.ProfilingVerbosity = _names("LAYER_NAMES_ONLY", "DETAILED")
         self.LayerInformationFormat = _names("ONELINE", "JSON")

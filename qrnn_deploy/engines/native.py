@@ -181,6 +181,8 @@ def _ports(job: Job, network: Any) -> tuple[list[PortInfo], list[PortInfo], dict
 def _configure(job: Job, config: Any, targets: Sequence[str]) -> None:
     trt, options = job.trt, job.options
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names layers, for the proof
+    # On unless it is cleared, it keeps 10 bits of each factor: not the numbers of the model.
+    config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.refit:

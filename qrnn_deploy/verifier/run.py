@@ -112,10 +112,11 @@ def _open(
         raise InputError(f"{path} is an engine, one implementation: leave --only out")
     session = EngineSession(path)
     manifest = session.manifest
-    name, digest = next(iter(manifest.model.items()))
+    name = next(iter(manifest.model))
     source: Path | None = path.parent / name
     missing = {}
-    if source is None or not source.is_file() or file_sha256(source) != digest:
+    parts = [(path.parent / part, digest) for part, digest in manifest.model.items()]
+    if not all(part.is_file() and file_sha256(part) == digest for part, digest in parts):
         missing["weights"] = (
             f"{name}, which the engine was built from, is not beside it: rows of tables that no "
             "run looks up were not compared"
