@@ -1,0 +1,104 @@
+"""`make test-gpu` and `make bench-gpu` on a machine without a GPU, and the models they compare."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {"test-gpu": "tests/gpu/run.py", "bench-gpu": "bench/gpu_bench.py"}
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/gpu")]
+
+import gpu_build  # noqa: E402
+import gpu_models  # noqa: E402
+
+
+def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / SCRIPTS[name]), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_without_a_gpu_one_line_and_status_2(name: str) -> None:
+    result = run(name, CUDA_VISIBLE_DEVICES="")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"{name}: nothing to ")
+    assert "GPU" in result.stderr
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_dry_run_compiles_and_lists(name: str) -> None:
+    if gpu_build.find_nvcc() is None:
+        result = run(name, "--dry-run")
+        assert result.returncode == 2
+        assert "nvcc" in result.stderr
+        pytest.skip("no CUDA compiler here (nvcc in PATH or /usr/local/cuda)")
+    result = run(name, "--dry-run", JOBS="2")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "built build/gpu/libqrnn_gpu.so"
+    assert (ROOT / "build/gpu/libqrnn_gpu.so").is_file()
+    assert sum(line.startswith("would ") for line in lines) >= 2
+
+
+def test_reference_of_the_benchmark() -> None:
+    gates = torch.randn(9, 3, 21, generator=torch.Generator().manual_seed(0))
+    c0 = torch.randn(3, 7, generator=torch.Generator().manual_seed(1))
+    h, c_T = gpu_models.reference(gates, c0)
+    expected_h, expected_c = oracle.pool("fo", gates.numpy(), c0.numpy())
+    np.testing.assert_allclose(h.numpy(), expected_h, atol=2e-6)
+    np.testing.assert_allclose(c_T.numpy(), expected_c, atol=2e-6)
+
+
+def test_stack_and_streaming_step_of_the_benchmark() -> None:
+    """The stack is the oracle's, and its step in place walks through the same sequence."""
+    import gpu_layers
+
+    class Core:
+        def pool(self, pooling: str, gates: Any, c0: Any, lengths: Any, h: Any, c_T: Any) -> None:
+            assert pooling == "fo"
+            assert lengths.tolist() == [1]
+            h_out, c_out = gpu_models.reference(gates, c0)
+            h.copy_(h_out)
+            c_T.copy_(c_out)
+
+    torch.manual_seed(0)
+    stack = gpu_models.Stack([6, 5, 4], gpu_models.reference)
+    x = torch.randn(8, 1, 6)
+    core: Any = Core()
+    step = gpu_layers.StreamingStep(core, stack)
+    with torch.no_grad():
+        whole, _ = stack(x, stack.zero_states(1))
+        pieces = []
+        for t in range(8):
+            step.x.copy_(x[t : t + 1])
+            step()
+            pieces.append(step.y.clone())
+    layers = [
+        [
+            {
+                "weight": layer.weight.detach().numpy(),
+                "bias": layer.bias.detach().numpy(),
+                "window": 2,
+                "pooling": "fo",
+            }
+        ]
+        for layer in stack.layers
+    ]
+    expected, _ = oracle.stack(x.numpy(), layers)
+    np.testing.assert_allclose(whole.numpy(), expected, atol=2e-6)
+    np.testing.assert_allclose(torch.cat(pieces).numpy(), expected, atol=2e-6)
