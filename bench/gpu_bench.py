@@ -53,10 +53,9 @@ def main() -> int:
     import gpu_core
     import gpu_layers
     import gpu_pool
-    from run import device_facts
 
     core = gpu_core.GpuCore(library)
-    report: dict[str, Any] = {"date": datetime.date.today().isoformat(), **device_facts()}
+    report: dict[str, Any] = {"date": datetime.date.today().isoformat(), **gpu_build.device_facts()}
     print(", ".join(report.values()))
     path = gpu_build.BUILD / "bench.json"
     for name in names:

@@ -70,3 +70,20 @@ def build() -> Path:
             if subprocess.run(command, stdout=out, stderr=subprocess.STDOUT).returncode != 0:
                 raise CannotBuild(f"the GPU core does not compile; see {log.relative_to(ROOT)}")
     return BUILD / "libqrnn_gpu.so"
+
+
+def device_facts() -> dict[str, str]:
+    """What docs/hardware.md records beside a result."""
+    import torch
+
+    driver = "unknown"
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True)
+        driver = answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else driver
+    return {
+        "device": torch.cuda.get_device_name(),
+        "driver": driver,
+        "torch": torch.__version__,
+        "cuda": str(torch.version.cuda),
+    }

@@ -46,23 +46,6 @@ def checks() -> dict[str, list[str]]:
     return commands
 
 
-def device_facts() -> dict[str, str]:
-    """What docs/hardware.md records beside a result."""
-    import torch
-
-    driver = "unknown"
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True)
-        driver = answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else driver
-    return {
-        "device": torch.cuda.get_device_name(),
-        "driver": driver,
-        "torch": torch.__version__,
-        "cuda": str(torch.version.cuda),
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="compile and list; run nothing")
@@ -90,7 +73,7 @@ def main() -> int:
         results[name] = "passed" if subprocess.run(command).returncode == 0 else "FAILED"
     report = {
         "date": datetime.date.today().isoformat(),
-        **device_facts(),
+        **gpu_build.device_facts(),
         "results": results,
     }
     path = gpu_build.BUILD / "report.json"
