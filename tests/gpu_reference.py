@@ -72,3 +72,31 @@ def allowed(
         h_bound += OUTPUT_GATE_ERROR[dtype] * np.abs(states)
     h_bound += UNIT_ROUNDOFF[dtype] * np.abs(h) + SMALLEST[dtype]
     return h_bound, c_bound
+
+
+def sampled_floats() -> NDArray[np.float32]:
+    """float32 numbers of every sign and exponent, infinities and NaN among them."""
+    return np.arange(0, 2**32, 65521, dtype=np.uint64).astype(np.uint32).view(np.float32)
+
+
+def activation_errors(
+    x: NDArray[Any], tanh: NDArray[Any], sigmoid: NDArray[Any]
+) -> tuple[float, float]:
+    """Relative errors of tanh(x) and sigmoid(-x), the latter beyond what rounding x log2(e) costs.
+
+    NaN must stay NaN; below the least normal float32 a value may vanish.
+    """
+    errors = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide = x.astype(np.float64)
+        for got, exact, slope in (
+            (tanh, np.tanh(wide), 0.0),
+            (sigmoid, oracle.sigmoid(-wide), 1e-7),
+        ):
+            assert np.array_equal(np.isnan(got), np.isnan(wide))
+            known = ~np.isnan(wide)
+            error = np.abs(got.astype(np.float64) - exact)[known]
+            exact, size = np.abs(exact[known]), np.minimum(np.abs(wide[known]), 100.0)
+            beyond = np.maximum(error - 1.2e-38 - slope * size * exact, 0.0)
+            errors.append(float((beyond / np.maximum(exact, 1e-300)).max()))
+    return errors[0], errors[1]

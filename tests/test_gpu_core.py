@@ -180,6 +180,27 @@ def test_c_T_may_be_c0(emulation: ctypes.CDLL, regime: str, lengths: Any) -> Non
     np.testing.assert_array_equal(apart[1], state)
 
 
+@pytest.mark.parametrize("dtype", gpu_reference.STORAGES)
+def test_activations(emulation: ctypes.CDLL, dtype: str) -> None:
+    """One step from c0 = 0: c = tanh(x_z) where g = 1, c = sigmoid(-x_f) where z = 1."""
+    x = gpu_reference.sampled_floats()
+    if dtype != "float32":
+        x = np.arange(65536, dtype=np.uint16).view(NUMPY[dtype])
+    c0, lengths = np.zeros((1, x.size), np.float32), np.array([1])
+    results = []
+    for activation, z, f in (
+        ("tanh", x, np.full_like(x, -np.inf)),
+        ("identity", np.ones_like(x), x),
+    ):
+        case = cases.PoolCase("f", T=1, B=1, H=x.size, activation=activation)
+        gates = np.concatenate([z, f])[None, None]
+        _, c_T = emulate(emulation, case, dtype, ("step", 1, 2), gates, c0, lengths)
+        results.append(c_T[0])
+    tanh, sigmoid = gpu_reference.activation_errors(x, *results)
+    assert tanh < 5e-7 + gpu_reference.TANH_ERROR[dtype]
+    assert sigmoid < 5e-7
+
+
 def test_lengths_are_clamped(emulation: ctypes.CDLL) -> None:
     case = cases.PoolCase("fo", T=40, B=3, H=6)
     gates, c0, _ = case.inputs(np.float32)

@@ -108,6 +108,28 @@ def test_parity_of_large_shapes(core: GpuCore, case: cases.PoolCase, dtype: str)
         inputs.check(core, plan)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations(core: GpuCore, dtype: str) -> None:
+    """One step from c0 = 0: c = tanh(x_z) where g = 1, c = sigmoid(-x_f) where z = 1."""
+    if dtype == "float32":
+        x = torch.from_numpy(gpu_reference.sampled_floats()).cuda()
+    else:
+        every = torch.arange(-32768, 32768, dtype=torch.int32, device="cuda")
+        x = every.to(torch.int16).view(DTYPES[dtype])
+    c0, lengths = torch.zeros(1, x.numel(), device="cuda"), torch.ones(1, device="cuda").long()
+    results = []
+    forget, one = torch.full_like(x, -torch.inf), torch.ones_like(x)
+    for activation, z, f in (("tanh", x, forget), ("identity", one, x)):
+        gates, c_T = torch.cat([z, f])[None, None], torch.empty_like(c0)
+        h = torch.empty_like(x)[None, None]
+        core.pool("f", gates, c0, lengths, h, c_T, activation=activation)
+        results.append(c_T[0].cpu().numpy())
+    tanh, sigmoid = gpu_reference.activation_errors(x.float().cpu().numpy(), *results)
+    print(f"{dtype}: relative error of tanh {tanh:.2g}, of sigmoid {sigmoid:.2g}")
+    assert tanh < 5e-7 + gpu_reference.TANH_ERROR[dtype]
+    assert sigmoid < 5e-7
+
+
 @pytest.mark.parametrize("regime", ["walk", "scan", "chain"])
 @pytest.mark.parametrize("pooling", cases.POOLING_NAMES)
 def test_nan_and_infinity(core: GpuCore, pooling: str, regime: str) -> None:
