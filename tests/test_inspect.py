@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from models import build
 
@@ -49,6 +50,32 @@ def test_bfloat16_is_shown_with_the_reason_why_it_cannot_run(tmp_path, capsys):
     assert command("inspect", report.path, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["implementation"] is None and facts["obstacle"] in verdict
+
+
+def test_every_command_says_why_bfloat16_does_not_run(tmp_path, capsys):
+    path = export(build("fo"), tmp_path / "m.onnx", dtype="bfloat16").path
+    np.save(tmp_path / "x.npy", np.zeros((3, 5), np.float32))
+    for arguments in (("run", path, tmp_path / "x.npy"), ("verify", path)):
+        assert command(*arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {path} is a bfloat16 model, and ONNX Runtime's CPU")
+        assert "--dtype float32" in line and "qrnn-deploy build" in line
+    assert "m.onnx is a bfloat16 model" in inspect_model(path).obstacle
+
+
+def test_metadata_that_are_no_text(exported, tmp_path, capsys):
+    path = tmp_path / "m.onnx"
+    shutil.copy(f"{exported}.data", f"{path}.data")
+    whole = exported.read_bytes()
+    path.write_bytes(whole.replace(b'"state_mode"', b'"state_\xffode"'))
+    assert path.stat().st_size == len(whole) and path.read_bytes() != whole
+    np.save(tmp_path / "x.npy", np.zeros((3, 5), np.float32))
+    for arguments in (("run", path, tmp_path / "x.npy"), ("verify", path), ("inspect", path)):
+        assert command(*arguments) == 2
+        assert capsys.readouterr().err == (
+            f"error: {path} has damaged qrnn-deploy metadata (UnicodeDecodeError): export the "
+            "model again\n"
+        )
 
 
 def test_bfloat16_export_names_no_next_step_that_fails(tmp_path, capsys):

@@ -135,6 +135,21 @@ def _kernel_library(choice: KernelChoice) -> KernelLibrary | None:
     return None
 
 
+def properties_of(session: onnxruntime.InferenceSession, path: Path) -> dict[str, str]:
+    """What the file ``path`` says about itself, as ``session`` read it.
+
+    Raises:
+        ModelError: it is no text.
+    """
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"{path} has damaged qrnn-deploy metadata ({type(error).__name__}): export the model "
+            "again"
+        ) from error
+
+
 def check_version(path: Path, metadata: Metadata, library: KernelLibrary) -> None:
     """Refuse a file whose pooling operator is newer than the kernels.
 
@@ -154,35 +169,31 @@ def _explain(
 ) -> QrnnDeployError:
     """Why a session could not be made, in one line.
 
-    A file that is not whole is the likeliest cause, then a library too old for it, which the file
-    says itself; of the rest ONNX Runtime's own reason tells most.
+    A file that is not whole or not ours is the likeliest cause, then a library too old for it,
+    which the file says itself; of the rest ONNX Runtime's own reason tells most.
     """
     try:
         model = read_model(path)
         external_sizes(model, path)
-    except ModelError as damaged:
-        return damaged
-    if library is not None:
         properties = {item.key: item.value for item in model.metadata_props}
-        try:
-            check_version(path, Metadata.from_properties(properties, str(path)), library)
-        except KernelLibraryError as too_old:
-            return too_old
-        except ModelError as foreign:
-            return foreign
+        metadata = Metadata.from_properties(properties, str(path))
+        if library is not None:
+            check_version(path, metadata, library)
+    except (ModelError, KernelLibraryError) as defect:
+        return defect
     if "graph capture" in str(error):
         return ModelError(f"{path} cannot be recorded as a CUDA graph ({first_line(error)})")
     if placement != Placement():
         return not_started(placement, path, error)
-    return ModelError(_refusal(path, error))
+    return ModelError(_refusal(path, metadata, error))
 
 
-def _refusal(path: Path, error: Exception) -> str:
+def _refusal(path: Path, metadata: Metadata, error: Exception) -> str:
     text = str(error)
-    if "bfloat16" in text and "NOT_IMPLEMENTED" in text:
+    if metadata.dtype == "bfloat16" and "NOT_IMPLEMENTED" in text:
         return (
             f"{path} is a bfloat16 model, and ONNX Runtime's CPU provider has no bfloat16 MatMul: "
-            "use another provider, or export with --dtype float32"
+            "export with --dtype float32, or build an engine (`qrnn-deploy build`)"
         )
     if "Domain already set in registry" in text:
         return (

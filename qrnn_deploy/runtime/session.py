@@ -16,7 +16,7 @@ from . import feeds
 from .contract import check_contract
 from .loading import KernelChoice as KernelChoice
 from .loading import KernelFallbackWarning as KernelFallbackWarning
-from .loading import check_version, open_session
+from .loading import check_version, open_session, properties_of
 from .providers import CUDA, first_line, place
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Session:
             session_options=session_options,
         )
         self._kernel: KernelChoice = "off" if library is None else kernel
-        properties = self.onnxruntime_session.get_modelmeta().custom_metadata_map
+        properties = properties_of(self.onnxruntime_session, self.path)
         self.metadata = Metadata.from_properties(properties, str(self.path))
         if library is not None:
             check_version(self.path, self.metadata, library)
