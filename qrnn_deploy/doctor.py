@@ -49,11 +49,19 @@ SELFTEST_RESULTS = {
 
 _USES = {"function": "onnxruntime", "cuda": "onnxruntime-gpu", "engine": "TensorRT"}
 SELFTEST_SECONDS = 60
-SELFTEST_PROGRAM = (
-    "import runpy, sys; sys.path.insert(0, sys.argv[1]); "
-    "runpy.run_module('qrnn_deploy._selftest', run_name='__main__')"
-)
-"""Takes the package from where this process did, whatever the working folder holds."""
+SELFTEST_PROGRAM = """
+import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+import runpy, typing
+sys.path.insert(0, sys.argv[1])
+import qrnn_deploy
+del sys.path[0]
+runpy.run_module("qrnn_deploy._selftest", run_name="__main__")
+"""
+"""Imports nothing from the working folder, which ``python -c`` searches first under the name ``''``.
+
+Takes the package, and nothing else, from where this process did.
+"""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,17 @@ def test_no_torch_is_imported():
     assert not {"torch", "onnxruntime"} & set(loaded)
 
 
+def test_nothing_is_imported_from_the_working_folder(tmp_path, monkeypatch):
+    for name in ("json", "numpy", "onnxruntime", "runpy", "qrnn_deploy"):
+        (tmp_path / f"{name}.py").write_text(f"open('imported-{name}', 'w')\nraise ImportError\n")
+    monkeypatch.chdir(tmp_path)
+    for part, names in doctor.SELFTEST_RESULTS.items():
+        report = doctor.run_selftest(part)
+        assert all("self-test process" not in report[name]["detail"] for name in names), report
+    assert doctor.run_selftest("function")["function"]["works"]
+    assert not list(tmp_path.glob("imported-*"))
+
+
 def test_library_that_is_no_library(tmp_path, monkeypatch):
     fake = tmp_path / "libqrnn_deploy_ort.so"
     fake.write_text("not ELF")
