@@ -13,6 +13,7 @@ torch nor onnx nor onnxruntime, and a machine that only runs models needs no tor
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from .errors import QrnnDeployError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .runtime import StreamingSession as StreamingSession
     from .runtime import open_model as open_model
     from .verifier import verify as verify
+
+# ONNX Runtime reads it when it is imported, and would leave files in the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

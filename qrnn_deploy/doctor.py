@@ -58,7 +58,7 @@ import qrnn_deploy
 del sys.path[0]
 runpy.run_module("qrnn_deploy._selftest", run_name="__main__")
 """
-"""Imports nothing from the working folder, which ``python -c`` searches first under the name ``''``.
+"""Imports nothing from the working folder, which ``python -c`` has first in its path as ``''``.
 
 Takes the package, and nothing else, from where this process did.
 """

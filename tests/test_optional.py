@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -19,6 +20,34 @@ def test_import_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from qrnn_deploy import Session; from qrnn_deploy._selftest import FOLDER;"
+        "Session(FOLDER / 'model.onnx')",
+        "from qrnn_deploy.verifier import verify; from qrnn_deploy._selftest import FOLDER;"
+        "verify(FOLDER / 'model.onnx', only=['function'])",
+        "from qrnn_deploy._selftest import try_function; assert try_function()['function']['works']",
+    ],
+    ids=["session", "verify", "selftest"],
+)
+def test_nothing_is_left_in_the_home_folder(program, tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert not list(tmp_path.rglob("*"))
+    assert "elemetry" not in done.stderr and "ModuleNotFoundError" not in done.stderr
+
+
+def test_a_choice_about_telemetry_is_kept():
+    program = "import os, qrnn_deploy; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    for given, wanted in (({"ORT_DISABLE_TELEMETRY": "0"}, "0"), ({}, "1")):
+        env = {name: v for name, v in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | given
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == wanted
 
 
 def test_public_names_resolve_and_unknown_ones_do_not():
