@@ -17,7 +17,8 @@ LIBRARY := $(BUILD)/.installed
 CONFIGURE := $(BIN)/cmake -S plugins -G Ninja -D QRNN_DEPLOY_REQUIRE_KERNEL=ON \
 	-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -D QRNN_DEPLOY_PYTHON=$(CURDIR)/$(BIN)/python
 PLUGIN_FILES := $(shell find plugins -type f 2>/dev/null)
-CXX_FILES := $(shell find plugins tests/cpp bench -name '*.cc' -o -name '*.h' 2>/dev/null)
+CXX_FILES := $(shell find plugins tests/cpp tests/gpu bench -name '*.cc' -o -name '*.h' -o -name '*.cu' \
+	-o -name '*.cuh' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
