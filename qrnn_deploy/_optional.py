@@ -1,15 +1,16 @@
 """Optional parts: which extra installs a package, and what to say where a part is missing.
 
 ``torch``, ``onnxruntime`` and the TensorRT packages are not needed by everyone, so they live in
-extras (``pip install 'qrnn-deploy[export]'``). A part of the package that needs one asks for it
-here, once, at the top of its module, and the user reads which extra to install rather than a
-bare ``ModuleNotFoundError``. The kernel library is optional too; how to mend it depends on how it
-was found.
+extras. A part of the package that needs one asks for it here, once, at the top of its module, and
+the user reads what to install rather than a bare ``ModuleNotFoundError``. The advice names the
+packages themselves, since qrnn-deploy is installed from its sources and is on no index. The kernel
+library is optional too; how to mend it depends on how it was found.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 from types import ModuleType
 from typing import Final
@@ -18,15 +19,40 @@ from .errors import MissingDependencyError
 
 EXTRAS: Final[dict[str, str]] = {
     "onnxruntime": "cpu",
+    "onnxruntime-gpu": "gpu",
     "torch": "export",
     "onnxscript": "export",
     "tensorrt": "tensorrt",
     "tensorrt_rtx_bindings": "tensorrt-rtx",
 }
-"""Top-level module of every optional package -> the extra that installs it."""
+"""Top-level module of every optional package -> the extra that installs it.
+
+``onnxruntime-gpu`` is no module: it is ``onnxruntime`` with CUDA.
+"""
 
 LIBRARY_VARIABLE: Final = "QRNN_DEPLOY_LIBRARY"
 """Environment variable: path of the kernel library to use instead of the installed one."""
+
+
+def install(package: str, options: str = "") -> str:
+    """How to get an optional package, as a command for the shell.
+
+    Args:
+        package: of :data:`EXTRAS`.
+        options: of ``pip install``, such as ``--upgrade``.
+
+    Returns:
+        Such as ``pip install 'onnxruntime>=1.23.0' (extra 'cpu')``: what the extra requires by the
+        metadata of this installation.
+    """
+    extra = EXTRAS[package]
+    try:
+        required = importlib.metadata.requires("qrnn-deploy") or []
+    except importlib.metadata.PackageNotFoundError:  # sources that are not installed
+        return f"install {package} (extra {extra!r} in pyproject.toml)"
+    split = [line.replace('"', "'").partition(";") for line in required]
+    names = [f"'{name.strip()}'" for name, _, marker in split if f"extra == '{extra}'" in marker]
+    return f"{' '.join(['pip install', *options.split(), *names])} (extra {extra!r})"
 
 
 def library_is_named() -> bool:
@@ -58,12 +84,11 @@ def require(module: str, feature: str) -> ModuleType:
             broken raises its own ImportError, since installing the extra would not help.
     """
     package = module.partition(".")[0]
-    extra = EXTRAS[package]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
         raise MissingDependencyError(
-            f"{feature} needs {package}, which is not installed: pip install 'qrnn-deploy[{extra}]'"
+            f"{feature} needs {package}, which is not installed: {install(package)}"
         ) from None

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._optional import EXTRAS, library_remedy, require
+from ._optional import install, library_remedy, require
 from .errors import KernelLibraryError, MissingDependencyError, QrnnDeployError
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def _no_runtime() -> dict[str, Any] | None:
     try:
         require("onnxruntime", "running a model")
     except MissingDependencyError as error:
-        remedy = f"pip install 'qrnn-deploy[{EXTRAS['onnxruntime']}]'"
-        return result(False, str(error).partition(":")[0], remedy)
+        return result(False, str(error).partition(":")[0], install("onnxruntime"))
     return None
 
 

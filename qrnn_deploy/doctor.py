@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, _selftest
-from ._optional import EXTRAS, library_remedy
+from ._optional import install, library_remedy
 
 PACKAGES = (
     "numpy",
@@ -166,7 +166,7 @@ def _abilities(packages: dict[str, str | None], selftest: dict[str, Any]) -> lis
             f"torch {packages['torch']}"
             if not export_missing
             else f"{' and '.join(export_missing)} not installed",
-            f"pip install 'qrnn-deploy[{EXTRAS['torch']}]'" if export_missing else "",
+            install("torch") if export_missing else "",
         ),
         Ability("run on the CPU, function form", **selftest["function"]),
         Ability("run on the CPU, kernel", **selftest["kernel"]),

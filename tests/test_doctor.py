@@ -125,7 +125,7 @@ def test_no_runtime(monkeypatch):
     wanted = {
         "works": False,
         "detail": "running a model needs onnxruntime, which is not in",
-        "remedy": "pip install 'qrnn-deploy[cpu]'",
+        "remedy": "pip install 'onnxruntime>=1.23.0' (extra 'cpu')",
     }
     assert _selftest.try_function() == {"function": wanted}
     assert _selftest.try_kernel() == {"library": None, "kernel": wanted}

@@ -254,7 +254,7 @@ def test_backend_that_is_used_unless_one_is_named(installed, cards, expected, re
 
 def test_no_tensorrt_at_all_names_what_to_install(monkeypatch):
     monkeypatch.setattr(backends, "is_installed", lambda backend: False)
-    with pytest.raises(MissingDependencyError, match=r"qrnn-deploy\[tensorrt-rtx\].*\[tensorrt\]"):
+    with pytest.raises(MissingDependencyError, match=r"tensorrt-rtx-cu13-libs>.*'tensorrt>="):
         choose_backend(None)
     with pytest.raises(EngineError, match="got backend 'trt': expected tensorrt or tensorrt-rtx"):
         choose_backend("trt")

@@ -144,7 +144,7 @@ def test_absent_implementations_are_named(folder, monkeypatch, no_cuda):
     assert "has no 'CUDAExecutionProvider'" in report.missing["cuda"]
     assert report.passed and report.missing == {
         "cuda": report.missing["cuda"],
-        "tensorrt": "not installed: pip install 'qrnn-deploy[tensorrt]'; "
+        "tensorrt": "not installed: pip install 'tensorrt>=10.15' (extra 'tensorrt'); "
         "no GPU: this machine has no driver",
         "tensorrt-rtx": "no GPU: this machine has no driver",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_import_loads_nothing_heavy():
         "Session(FOLDER / 'model.onnx')",
         "from qrnn_deploy.verifier import verify; from qrnn_deploy._selftest import FOLDER;"
         "verify(FOLDER / 'model.onnx', only=['function'])",
-        "from qrnn_deploy._selftest import try_function; assert try_function()['function']['works']",
+        "from qrnn_deploy._selftest import try_function; print(try_function())",
     ],
     ids=["session", "verify", "selftest"],
 )
@@ -67,10 +68,14 @@ def test_functions_stay_functions_after_their_subpackage_was_imported():
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"),
-    [("onnxruntime", "cpu"), ("torch", "export"), ("torch.onnx", "export")],
+    ("module", "advice"),
+    [
+        ("onnxruntime", "pip install 'onnxruntime>=1.23.0' (extra 'cpu')"),
+        ("torch", "pip install 'torch>=2.13' 'onnxscript>=0.7.2' (extra 'export')"),
+        ("torch.onnx", "pip install 'torch>=2.13' 'onnxscript>=0.7.2' (extra 'export')"),
+    ],
 )
-def test_missing_package_names_its_extra(module, extra, monkeypatch):
+def test_missing_package_names_its_extra(module, advice, monkeypatch):
     package = module.partition(".")[0]
 
     def gone(name):
@@ -80,10 +85,27 @@ def test_missing_package_names_its_extra(module, extra, monkeypatch):
     with pytest.raises(MissingDependencyError) as caught:
         _optional.require(module, "qrnn-deploy thing")
     assert str(caught.value) == (
-        f"qrnn-deploy thing needs {package}, which is not installed: "
-        f"pip install 'qrnn-deploy[{extra}]'"
+        f"qrnn-deploy thing needs {package}, which is not installed: " + advice
     )
     assert isinstance(caught.value, QrnnDeployError) and isinstance(caught.value, ImportError)
+
+
+def test_advice_is_what_the_extra_requires(monkeypatch):
+    """Read from the metadata of the installation, and no name that is on no index."""
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    table = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    extras = table["project"]["optional-dependencies"]
+    for package, extra in _optional.EXTRAS.items():
+        wanted = " ".join(f"'{requirement}'" for requirement in extras[extra])
+        assert _optional.install(package) == f"pip install {wanted} (extra '{extra}')"
+    upgrade = _optional.install("tensorrt", "--upgrade")
+    assert upgrade == "pip install --upgrade 'tensorrt>=10.15' (extra 'tensorrt')"
+
+    def gone(name):
+        raise _optional.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(_optional.importlib.metadata, "requires", gone)
+    assert _optional.install("torch") == "install torch (extra 'export' in pyproject.toml)"
 
 
 def test_broken_package_is_not_called_missing(monkeypatch):

@@ -18,6 +18,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = "qrnn_deploy/lib/libqrnn_deploy_ort.so"
 
+EXPORT = "pip install 'torch>=2.13' 'onnxscript>=0.7.2' (extra 'export')"
+
 # The environment must not lead the installed package back to the checkout.
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
@@ -117,7 +119,7 @@ def test_doctor_tells_what_works_and_how_to_get_the_rest(python):
     assert abilities["run on the CPU, kernel"]["works"]
     assert abilities["run on the CPU, function form"]["works"]
     assert not abilities["export"]["works"]
-    assert abilities["export"]["remedy"] == "pip install 'qrnn-deploy[export]'"
+    assert abilities["export"]["remedy"] == EXPORT
     assert report["packages"]["torch"] is None
     assert report["selftest"]["library"]["path"].endswith(LIBRARY)
 
@@ -125,14 +127,10 @@ def test_doctor_tells_what_works_and_how_to_get_the_rest(python):
 def test_missing_extra_is_named(python):
     shown = call(python, "-c", "import qrnn_deploy.exporter", code=1)
     assert shown.rstrip().endswith(
-        "MissingDependencyError: qrnn-deploy export needs torch, which is not installed: "
-        "pip install 'qrnn-deploy[export]'"
+        "MissingDependencyError: qrnn-deploy export needs torch, which is not installed: " + EXPORT
     )
     shown = call(python.parent / "qrnn-deploy", "export", "a.pt", "-o", "a.onnx", code=2)
-    assert shown == (
-        "error: qrnn-deploy export needs torch, which is not installed: "
-        "pip install 'qrnn-deploy[export]'\n"
-    )
+    assert shown == (f"error: qrnn-deploy export needs torch, which is not installed: {EXPORT}\n")
 
 
 def test_without_a_compiler_the_package_installs_and_doctor_says_so(python, tmp_path):

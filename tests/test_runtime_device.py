@@ -137,13 +137,13 @@ def no_cuda():
 def test_a_build_without_the_provider_says_which_to_install(exported, no_cuda):
     for options in ({"device": "cuda"}, {"providers": [CUDA]}, {"device": "cuda:3"}):
         for opened in (Session, StreamingSession):
-            with pytest.raises(MissingDependencyError, match=r"qrnn-deploy\[gpu\]") as caught:
+            with pytest.raises(MissingDependencyError, match=r"onnxruntime-gpu\[cuda") as caught:
                 opened(exported["fo"], **options)
             assert "\n" not in str(caught.value) and onnxruntime.__version__ in str(caught.value)
 
 
 def test_run_on_a_device_that_is_not_here(exported, no_cuda, capsys):
-    for device, expected in (("cuda", "qrnn-deploy[gpu]"), ("gpu", "'cuda:N'")):
+    for device, expected in (("cuda", "'onnxruntime-gpu[cuda,cudnn]>="), ("gpu", "'cuda:N'")):
         with pytest.raises(SystemExit) as caught:
             main(["run", str(exported["fo"]), "--device", device])
         assert caught.value.code == 2

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from .._optional import EXTRAS, require
+from .._optional import install, require
 from ..errors import EngineError, MissingDependencyError
 from .gpu import Cards, find_cards
 
@@ -76,9 +76,8 @@ def choose_backend(name: str | None) -> Choice:
     if is_installed(rtx):
         return Choice(rtx, "the only one installed")
     raise MissingDependencyError(
-        "no TensorRT is installed: pip install "
-        f"'qrnn-deploy[{EXTRAS[rtx.module]}]' (TensorRT for RTX, builds without a GPU) or "
-        f"'qrnn-deploy[{EXTRAS[full.module]}]' (TensorRT, needs a GPU)"
+        f"no TensorRT is installed: {install(rtx.module)} builds without a GPU; or, where there is "
+        f"one, {install(full.module)}"
     )
 
 
@@ -100,14 +99,14 @@ def load_backend(backend: Backend) -> Any:
         raise
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
-            f"{backend.module} is installed but does not load ({error}): reinstall "
-            f"'qrnn-deploy[{EXTRAS[backend.module]}]'"
+            f"{backend.module} is installed but does not load ({error}): "
+            f"{install(backend.module, '--force-reinstall')}"
         ) from error
     major = version_key(trt.__version__)[:1]
     if major < (backend.first_major,):
         raise EngineError(
             f"{backend.title} {trt.__version__} is installed: expected {backend.first_major}.0 or "
-            f"later, pip install --upgrade 'qrnn-deploy[{EXTRAS[backend.module]}]'"
+            f"later, {install(backend.module, '--upgrade')}"
         )
     return trt
 
@@ -127,7 +126,7 @@ def the_card(backend: Backend, cards: Cards) -> str:
     if not cards.cards:
         too = ""
         if not is_installed(backend):
-            too = f" (which also needs pip install 'qrnn-deploy[{EXTRAS[backend.module]}]')"
+            too = f" (which also needs {backend.module}: {install(backend.module)})"
         raise EngineError(
             f"--backend {backend.name} needs a GPU to build: {cards.obstacle}; build on the "
             f"machine that will run the engine{too}, or use --backend tensorrt-rtx, which does not"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._optional import EXTRAS
+from .._optional import install
 from ..errors import EngineError, QrnnDeployError
 from .backends import BACKENDS, Backend, load_backend, version_key
 from .gpu import find_cards
@@ -91,7 +91,7 @@ def _package(manifest: Manifest, backend: Backend) -> list[str]:
     later = " or later" if manifest.version_compatible else ""
     return [
         f"it is for {backend.title} {manifest.tensorrt_version}{later}, here is {trt.__version__}: "
-        f"install that version ('qrnn-deploy[{EXTRAS[backend.module]}]'), or build the engine again"
+        f"install that version as by {install(backend.module)}, or build the engine again"
     ]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import onnxruntime
 
 from .._metadata_check import shown
+from .._optional import install
 from ..errors import DeviceError, InputError, MissingDependencyError
 
 CPU = "CPUExecutionProvider"
@@ -197,7 +198,7 @@ def _remedy(provider: str) -> str:
     if provider == CUDA:
         return (
             "expected onnxruntime-gpu alone, with the CUDA and cuDNN that it is built for; "
-            "`pip uninstall onnxruntime`, then `pip install 'qrnn-deploy[gpu]'`"
+            f"pip uninstall onnxruntime, then {install('onnxruntime-gpu')}"
         )
     return "install what it needs, or choose another"
 

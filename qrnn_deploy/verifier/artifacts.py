@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .._optional import EXTRAS
+from .._optional import install
 from ..engines.backends import BACKENDS, Backend, is_installed
 from ..engines.build import build_engine
 from ..engines.gpu import find_cards
@@ -143,8 +143,7 @@ class EngineArtifact:
         """Build an engine in a temporary folder and open it."""
         missing = []
         if not is_installed(self.backend):
-            extra = EXTRAS[self.backend.module]
-            missing.append(f"not installed: pip install 'qrnn-deploy[{extra}]'")
+            missing.append(f"not installed: {install(self.backend.module)}")
         cards = find_cards()
         if not cards.cards:
             missing.append(f"no GPU: {cards.obstacle}")
