@@ -35,18 +35,24 @@ def try_function() -> dict[str, Any]:
     """Try the function form; the kernel library is neither looked for nor loaded.
 
     Returns:
-        ``function``: ``works``, ``detail`` and ``remedy``.
+        ``function``: ``works``, ``detail`` and ``remedy``. ``providers``: what this ONNX Runtime
+        was built with.
     """
     absent = _no_runtime()
-    return {"function": absent or _try("off")}
+    if absent:
+        return {"providers": [], "function": absent}
+    import onnxruntime
+
+    return {"providers": onnxruntime.get_available_providers(), "function": _try("off")}
 
 
 def try_kernel() -> dict[str, Any]:
     """Try the kernel.
 
     Returns:
-        ``library``: path, operator version, instruction set and build of the kernel library, None
-        where there is none that can be used. ``kernel``: as ``function`` above.
+        ``library``: path, operator version, instruction set, GPU architectures and build of the
+        kernel library, None where there is none that can be used. ``kernel``: as ``function``
+        above.
     """
     absent = _no_runtime()
     if absent:
@@ -178,6 +184,7 @@ def _describe(library: KernelLibrary) -> dict[str, Any]:
         "path": str(library.path),
         "op_version": library.schema_version,
         "isa": library.isa,
+        "cuda": library.cuda,
         "build": library.build_info,
     }
 

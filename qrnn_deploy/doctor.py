@@ -20,6 +20,7 @@ from typing import Any
 
 from . import __version__, _selftest
 from ._optional import install, library_remedy
+from .errors import EngineError
 
 PACKAGES = (
     "numpy",
@@ -91,6 +92,7 @@ class Diagnosis:
         python: version and executable.
         system: operating system and machine.
         gpu: names of the NVIDIA GPUs, or why there are none.
+        plugin: path of the TensorRT plugin, or why there is none.
         cpu: model name, processors usable by this process, and which of :data:`CPU_FLAGS` it has.
         packages: version of each of :data:`PACKAGES`, None where absent.
         selftest: what the parts of :mod:`qrnn_deploy._selftest` reported.
@@ -103,6 +105,7 @@ class Diagnosis:
     system: str
     cpu: dict[str, Any]
     gpu: str
+    plugin: str
     packages: dict[str, str | None]
     selftest: dict[str, Any]
     abilities: list[Ability]
@@ -115,7 +118,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at this machine and try what can be tried; takes a second or two."""
     packages = {name: _version(name) for name in PACKAGES}
-    selftest: dict[str, Any] = {"library": None}
+    selftest: dict[str, Any] = {"library": None, "providers": []}
     with ThreadPoolExecutor(2) as pool:
         for report in pool.map(run_selftest, SELFTEST_RESULTS):
             selftest |= report
@@ -126,6 +129,7 @@ def diagnose() -> Diagnosis:
         system=f"{_distribution()} {platform.machine()}",
         cpu=_cpu(),
         gpu=_gpu(),
+        plugin=_plugin(),
         packages=packages,
         selftest=selftest,
         abilities=_abilities(packages, selftest),
@@ -195,6 +199,15 @@ def _gpu() -> str:
 
     found = find_cards()
     return ", ".join(f"{c.name} ({c.capability})" for c in found.cards) or found.obstacle
+
+
+def _plugin() -> str:
+    from .engines.plugin import find_plugin
+
+    try:
+        return str(find_plugin())
+    except EngineError as error:
+        return str(error)
 
 
 def _cpu() -> dict[str, Any]:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import needs
 import numpy as np
+import onnxruntime
 import pytest
 
 import qrnn_deploy
 from qrnn_deploy import _selftest, doctor
 from qrnn_deploy._optional import library_remedy
+from qrnn_deploy.cli import doctor as cli_doctor
 from qrnn_deploy.engines.gpu import find_cards
 from qrnn_deploy.errors import KernelLibraryError, MissingDependencyError
 
@@ -44,6 +46,8 @@ def test_this_machine():
     assert Path(library["path"]).is_file()
     assert library["isa"] in ("avx512", "avx2", "portable")
     assert library["op_version"] >= 1
+    assert library["cuda"] == needs.kernel_library().cuda
+    assert diagnosis.selftest["providers"] == onnxruntime.get_available_providers()
     assert diagnosis.cpu["processors"] >= 1
     # Nothing is claimed that was not tried.
     for name in ABILITIES[3:]:
@@ -127,7 +131,7 @@ def test_no_runtime(monkeypatch):
         "detail": "running a model needs onnxruntime, which is not in",
         "remedy": "pip install 'onnxruntime>=1.23.0' (extra 'cpu')",
     }
-    assert _selftest.try_function() == {"function": wanted}
+    assert _selftest.try_function() == {"providers": [], "function": wanted}
     assert _selftest.try_kernel() == {"library": None, "kernel": wanted}
 
 
@@ -195,6 +199,42 @@ def test_selftest_that_hangs(monkeypatch):
     monkeypatch.setattr(doctor, "SELFTEST_PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "SELFTEST_SECONDS", 0.2)
     assert "no answer within 0.2 seconds" in doctor.run_selftest("kernel")["kernel"]["detail"]
+
+
+def test_what_there_is_for_a_gpu(monkeypatch, tmp_path, capsys):
+    library = {"path": "l.so", "op_version": 1, "isa": "avx2", "cuda": "sm_75 sm_90", "build": {}}
+    monkeypatch.setattr(doctor, "_gpu", lambda: "NVIDIA H200 (sm90)")
+    monkeypatch.setattr(
+        doctor,
+        "run_selftest",
+        lambda part: {
+            **{name: _selftest.result(True, "fine", "") for name in doctor.SELFTEST_RESULTS[part]},
+            **{"library": library, "providers": ["CUDAExecutionProvider"]},
+        },
+    )
+    versions = {"tensorrt": "11.0"}
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    plugin = tmp_path / "plugin.so"
+    monkeypatch.setenv("QRNN_DEPLOY_TENSORRT_LIBRARY", str(plugin))
+
+    def shown() -> dict[str, str]:
+        cli_doctor._print(doctor.diagnose())
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) <= 24
+        return {line[:17].strip(): line[17:] for line in lines[:10]}
+
+    rows = shown()
+    assert rows["gpu"] == "NVIDIA H200 (sm90)" and rows["providers"] == "CUDAExecutionProvider"
+    assert rows["packages"] == "tensorrt 11.0"
+    assert "onnxruntime-gpu (extra 'gpu')" in rows["not installed"]
+    assert "tensorrt_rtx_cu13_bindings (extra 'tensorrt-rtx')" in rows["not installed"]
+    assert rows["kernel library"].endswith("avx2 on this CPU, CUDA kernels for sm_75 sm_90")
+    assert f"{plugin} is not a file" in rows["TensorRT plugin"]
+    plugin.touch()
+    library["cuda"] = None
+    rows = shown()
+    assert rows["TensorRT plugin"] == str(plugin)
+    assert rows["kernel library"].endswith("no CUDA kernels, as there was no nvcc")
 
 
 def test_command_prints_one_screen_and_json(tmp_path):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .._optional import EXTRAS
 from ._shared import json_option, print_json, spinner
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ def _print(diagnosis: Diagnosis) -> None:
         ("cpu", f"{cpu['name']}, {cpu['processors']} usable; {' '.join(cpu['flags'])}"),
         ("gpu", diagnosis.gpu),
         ("packages", ", ".join(f"{name} {version}" for name, version in found.items())),
-        ("not installed", ", ".join(sorted(set(diagnosis.packages) - set(found))) or "-"),
+        ("not installed", _absent_line(diagnosis)),
+        ("providers", ", ".join(diagnosis.selftest["providers"]) or "-"),
         ("kernel library", _library_line(diagnosis)),
+        ("TensorRT plugin", diagnosis.plugin),
     ):
-        click.echo(f"{name:14}  {value}")
+        click.echo(f"{name:15}  {value}")
     click.echo()
     width = max(len(ability.name) for ability in diagnosis.abilities)
     for ability in diagnosis.abilities:
@@ -59,11 +62,20 @@ def _print(diagnosis: Diagnosis) -> None:
             click.echo(f"{'':{width + 7}}to get it: {ability.remedy}")
 
 
+def _absent_line(diagnosis: Diagnosis) -> str:
+    absent = sorted(name for name, version in diagnosis.packages.items() if version is None)
+    extras = {**EXTRAS, "tensorrt_rtx_cu13_bindings": EXTRAS["tensorrt_rtx_bindings"]}
+    named = [f"{name} (extra {extras[name]!r})" if name in extras else name for name in absent]
+    return ", ".join(named) or "-"
+
+
 def _library_line(diagnosis: Diagnosis) -> str:
     library = diagnosis.selftest["library"]
     if library is None:
         return "none that can be used"
+    cuda = library["cuda"]
+    held = f"CUDA kernels for {cuda}" if cuda else "no CUDA kernels, as there was no nvcc"
     return (
         f"{library['path']}; operator version {library['op_version']}, "
-        f"uses {library['isa']} on this CPU"
+        f"uses {library['isa']} on this CPU, {held}"
     )
