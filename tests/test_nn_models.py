@@ -200,6 +200,11 @@ def test_configuration_and_state_dict_round_trip(name: str) -> None:
         ("model", {"vocab_size": 12}, "vocabulary has 11 entries, 11 of them different"),
         ("model", {"vocabulary": ["a"] * 11}, "vocabulary has 11 entries, 1 of them different"),
         ("model", {"vocabulary": "abcdefghijk"}, "vocabulary is 'abcdefghijk', expected 11 str"),
+        (
+            "model",
+            {"vocabulary": [*"abcdefghij", "\ud800"]},
+            r"vocabulary\[10\] is '.ud800', half of a surrogate pair",
+        ),
         ("model", {"vocabulary": [[1]] * 11}, "vocabulary is a list of 11 entries"),
         ("model", {"hidden_size": [7, 7]}, "tied needs a last level of embedding_size = 6"),
         ("model", {"vocab_size": 2**24, "embedding_size": 2**24, "vocabulary": None}, "embedding"),

@@ -21,7 +21,13 @@ from qrnn_deploy.errors import InputError, KernelLibraryError, ModelError
 from qrnn_deploy.exporter import export
 from qrnn_deploy.metadata import KEY, Metadata
 from qrnn_deploy.nn import QRNN, QRNNLayer
-from qrnn_deploy.runtime import KernelFallbackWarning, Session, StreamingSession
+from qrnn_deploy.runtime import (
+    EngineSession,
+    KernelFallbackWarning,
+    Session,
+    StreamingSession,
+    open_model,
+)
 from qrnn_deploy.runtime.library import ENVIRONMENT
 
 CHUNKINGS = ([70], [1] * 70, [2] * 35, [7] * 10, [64, 6], [0, 30, 0, 40])
@@ -196,6 +202,8 @@ BAD_FEEDS = [
     (X[0], r"'x' has shape \[70, 5\], expected rank 3: \[batch, time, 5\]"),
     (X[..., :4], r"'x' has shape \[2, 70, 4\], expected 5 along axis 2"),
     ({"q": X}, r"'x' is missing \(got q\)"),
+    ({"x": None}, r"'x' is missing \(got none\): expected float32"),
+    (None, r"'x' is missing \(got none\): expected float32"),
     ({"x": X, "q": X}, r"unknown input 'q': expected x"),
 ]
 
@@ -207,6 +215,22 @@ def test_bad_input_is_named(files, feed, message):
         with pytest.raises(InputError, match=message) as caught:
             call(feed)
         assert "\n" not in str(caught.value)
+
+
+def test_an_input_that_is_none_is_one_that_is_not_given(files):
+    ragged = Session(files["ragged"], kernel="off")
+    given = ragged.run({"x": X, "lengths": None, "state_00_c_in": None})
+    assert np.array_equal(given["y"], ragged.run(X)["y"])
+    with pytest.raises(InputError, match="'x' is missing"):
+        StreamingSession(ragged, 2).step({"x": None})
+
+
+@pytest.mark.parametrize("call", [Session, StreamingSession, EngineSession, open_model])
+def test_what_is_no_path_is_named(call):
+    for value in (None, 3, b"model.onnx"):
+        with pytest.raises(InputError, match=f"is {value!r}, expected the path of a file") as error:
+            call(value)
+        assert "\n" not in str(error.value)
 
 
 def test_bad_states_and_lengths_are_named(files):

@@ -193,4 +193,12 @@ def _vocabulary(entries: Any, count: int) -> tuple[str, ...] | None:
             f"vocabulary has {len(entries)} entries, {len(set(entries))} of them different, "
             f"expected vocab_size = {count} different ones"
         )
+    for index, entry in enumerate(entries):
+        try:
+            entry.encode()
+        except UnicodeEncodeError:
+            raise check.ConfigError(
+                f"vocabulary[{index}] is {check.shorten(entry)}, half of a surrogate pair: "
+                "expected text that UTF-8 can hold"
+            ) from None
     return tuple(entries)

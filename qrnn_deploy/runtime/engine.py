@@ -7,11 +7,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from .._arguments import as_path
 from ..engines.description import require_runnable
 from ..engines.manifest import read_manifest
 from ..errors import InputError
@@ -62,14 +62,14 @@ class EngineSession:
             device: default: the current CUDA device of torch.
 
         Raises:
-            InputError: another ``cuda_graph``.
+            InputError: another ``cuda_graph``, or ``path`` is no path.
             EngineError: the engine or its manifest is missing, damaged, for another version, card
                 or plugin library, or there is no GPU.
             MissingDependencyError: its TensorRT package, or torch, is not installed.
         """
         if cuda_graph not in ("auto", "require", "off"):
             raise InputError(f"cuda_graph={cuda_graph!r}: expected 'auto', 'require' or 'off'")
-        self.path = Path(path)
+        self.path = as_path(path, "path")
         self.manifest = read_manifest(self.path)
         require_runnable(self.manifest, self.path)
         self.cuda_graph = cuda_graph

@@ -23,11 +23,19 @@ def no_tensors(value: object) -> bool:
 
 
 def as_named(
-    metadata: Metadata, inputs: ArrayLike | Mapping[str, ArrayLike], keep: Keep = no_tensors
+    metadata: Metadata,
+    inputs: ArrayLike | Mapping[str, ArrayLike | None] | None,
+    keep: Keep = no_tensors,
 ) -> dict[str, Any]:
-    """Inputs by name; a single array is the model's only input."""
+    """Inputs by name; a single array is the model's only input, and None is no input."""
+    if inputs is None:
+        return {}
     if isinstance(inputs, Mapping):
-        return {str(name): as_array(str(name), value, keep) for name, value in inputs.items()}
+        return {
+            str(name): as_array(str(name), value, keep)
+            for name, value in inputs.items()
+            if value is not None
+        }
     if len(metadata.inputs) != 1:
         names = ", ".join(port.name for port in metadata.inputs)
         raise InputError(

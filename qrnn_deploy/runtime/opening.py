@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import as_path
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +19,12 @@ ENGINE_SUFFIXES = (".engine", ".plan")
 
 
 def is_engine(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an engine: by its name, or by the manifest beside it."""
-    file = Path(path)
+    """Whether a file is an engine: by its name, or by the manifest beside it.
+
+    Raises:
+        InputError: ``path`` is no path.
+    """
+    file = as_path(path, "path")
     if file.suffix in (*ENGINE_SUFFIXES, ".onnx") or not file.name:
         return file.suffix in ENGINE_SUFFIXES
     from ..engines.manifest import manifest_path
@@ -48,7 +52,7 @@ def open_model(
         cuda_graph: as for :class:`Session` or :class:`EngineSession`, with the default of each.
 
     Raises:
-        InputError: an option of ONNX files is given for an engine.
+        InputError: ``path`` is no path, or an option of ONNX files is given for an engine.
         ModelError, KernelLibraryError: as for :class:`Session`.
         EngineError: as for :class:`EngineSession`.
         MissingDependencyError: what runs the file is not installed.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import onnxruntime
 from numpy.typing import ArrayLike
 
+from .._arguments import as_path
 from ..errors import InputError, ModelError
 from ..metadata import Metadata
 from . import feeds
@@ -85,7 +85,7 @@ class Session:
             MissingDependencyError: this ONNX Runtime has no such provider.
             DeviceError: there is no such GPU, or what it needs does not load.
         """
-        self.path = Path(path)
+        self.path = as_path(path, "path")
         self.placement = place(device, providers)
         self.cuda_graph = _checked_choice(cuda_graph)
         if cuda_graph == "require" and not self.placement.has(CUDA):

@@ -108,11 +108,15 @@ class StreamingSession:
                 ``require``; default: that of ``Session`` or ``EngineSession``.
 
         Raises:
-            InputError: the file was exported without states, or ``batch_size`` is no number of
-                rows, or more than memory holds.
+            InputError: ``model`` is neither, the file was exported without states, or
+                ``batch_size`` is no number of rows, or more than memory holds.
             ModelError: as for ``Session``.
             EngineError: as for ``EngineSession``.
         """
+        if not isinstance(model, (str, os.PathLike)) and not hasattr(model, "stream_memory"):
+            raise InputError(
+                f"model is {shown(model)}, expected the path of a file, or an open model"
+            )
         if isinstance(model, (str, os.PathLike)):
             from .opening import open_model
 
