@@ -79,6 +79,32 @@ def test_every_command_and_every_make_target_is_documented():
         assert target in targets, target
 
 
+def test_documented_defaults_of_the_operator_are_those_of_its_schema():
+    from onnx.helper import get_attribute_value
+
+    from qrnn_deploy.exporter.schema import attribute_defaults
+
+    rows = re.findall(
+        r"^\| `(\w+)` \| (?:int|float|string) \| `?([^|`]+)`? \|",
+        (ROOT / "docs" / "op.md").read_text(),
+        re.M,
+    )
+    values = {item.name: get_attribute_value(item) for item in attribute_defaults()}
+    assert dict(rows) == {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in values.items()
+    }
+
+
+def test_every_part_of_the_package_has_its_place_in_the_architecture():
+    described = (ROOT / "docs" / "architecture.md").read_text()
+    for path in sorted((ROOT / "qrnn_deploy").iterdir()):
+        if path.is_dir() and (any(path.glob("*.py")) or path.name == "selftest"):
+            assert f"| `{path.name}/` |" in described, path.name
+        if path.suffix == ".py" and path.name not in ("__init__.py", "__main__.py"):
+            assert f"`{path.name}`" in described, path.name
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
