@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +27,44 @@ WHOLE = 2**62
 _BLOCK = 2**20
 """Bytes asked for at once: Python sets that much memory aside before it reads."""
 
-_NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
-"""First bytes of files that hold a header before their numbers."""
+
+@dataclass(frozen=True)
+class _Head:
+    """How a kind of file begins: with certain bytes at certain offsets.
+
+    They are so many that frames of numbers never begin so.
+    """
+
+    what: str
+    advice: str
+    parts: tuple[tuple[int, bytes], ...]
+
+    def fits(self, data: bytes) -> bool:
+        """Whether ``data`` begins so."""
+        whole = all(data[at : at + len(part)] == part for at, part in self.parts)
+        return whole and self.may_become(data)
+
+    def may_become(self, data: bytes) -> bool:
+        """Whether ``data`` begins so as far as it goes. No file begins as silence does."""
+        begun = all(part.startswith(data[at : at + len(part)]) for at, part in self.parts)
+        return begun and any(data[:4])
+
+
+_RAW = "give the float32 frames alone"
+_HEADS = (
+    _Head("a .npy file", "add --format npy", ((0, b"\x93NUMPY"),)),
+    _Head(
+        "a zip archive (.npz, .pt)",
+        "write its array with numpy.save and add --format npy",
+        ((0, b"PK\x03\x04"),),
+    ),
+    # Eight bytes of length, here below 16 MiB, then JSON.
+    _Head("a safetensors file", _RAW, ((3, bytes(5)), (8, b'{"'))),
+    _Head("an ONNX file", _RAW, ((0, b"\x08"), (2, b"\x12\x0bqrnn-deploy"))),
+    _Head("an ONNX file", _RAW, ((0, b"\x08"), (2, b"\x12\x07pytorch"))),
+    _Head("a program or a library (ELF)", _RAW, ((0, b"\x7fELF"), (6, b"\x01"))),
+    _Head("a sound file (.wav)", _RAW, ((0, b"RIFF"), (8, b"WAVE"))),
+)
 
 
 class ByteSource(Protocol):
@@ -67,7 +105,7 @@ def read_raw(source: ByteSource, shape: tuple[int, ...], chunk: int) -> Iterator
     """Frames of a raw float32 stream as arrays [1, up to chunk, *shape].
 
     Raises:
-        InputError: the stream ends within a frame, or begins as a .npy or .npz file does.
+        InputError: the stream ends within a frame, or begins as a file of another kind does.
     """
     frame = int(np.prod(shape, dtype=np.int64)) * RAW_DTYPE.itemsize
     data = _read_start(source, chunk * frame)
@@ -95,10 +133,10 @@ def read_npy(source: ByteSource, port: PortInfo) -> tuple[NDArray[Any], bool]:
         # In a real file NumPy would seek, which a pipe cannot, so it sees the reading alone.
         plain: Any = SimpleNamespace(read=source.read)
         array = np.lib.format.read_array(plain, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+    except _NPY_ERRORS as error:
         raise InputError(
-            f"the input is not a readable .npy array ({error}): write it with numpy.save, or give "
-            "raw float32 frames and --format raw"
+            f"the input is not a readable .npy array ({_npy_reason(error)}): write it with "
+            "numpy.save, or give raw float32 frames and --format raw"
         ) from None
     wanted = len(port.shape)
     unbatched = array.ndim == wanted - 1
@@ -162,16 +200,18 @@ def stream(
     A session whose file carries no state answers each chunk from zero state.
 
     Raises:
-        InputError: the model does not take the chunk.
+        InputError: the model does not take the chunk, or not its values.
     """
     from .runtime import StreamingSession
 
     metadata = session.metadata
-    dtype = model_dtype(single_input(metadata))
+    port = single_input(metadata)
     name = metadata.outputs[0].name
     streams: StreamingSession | None = None
+    steps = 0
     for chunk in chunks:
-        x = np.ascontiguousarray(chunk, dtype)
+        x = converted(chunk, port, steps)
+        steps += x.shape[1]
         if metadata.state_mode == "none":
             yield session.run(x)[name]
             continue
@@ -181,10 +221,71 @@ def stream(
         yield result[name] if isinstance(result, dict) else result
 
 
+def converted(array: NDArray[Any], port: PortInfo, steps: int = 0) -> NDArray[Any]:
+    """[B, T, ...] in the type of an input, contiguous.
+
+    Floats are rounded as that type rounds; nothing else may change.
+
+    Args:
+        array: of a type that NumPy casts with ``same_kind``.
+        port: the input.
+        steps: how many came before, for the error message.
+
+    Raises:
+        InputError: a finite value would become infinite, or a whole number another one.
+    """
+    dtype = model_dtype(port)
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(array, dtype)
+    if np.can_cast(array.dtype, dtype, "safe"):
+        return x
+    lost = np.isinf(x) & np.isfinite(array) if dtype.kind == "f" else x != array
+    if lost.any():
+        where = tuple(int(number) for number in np.argwhere(lost)[0])
+        at = f", element {list(where[2:])}" if where[2:] else ""
+        largest = np.finfo(dtype).max if dtype.kind == "f" else np.iinfo(dtype).max
+        raise InputError(
+            f"input {port.name!r} holds {array[where]} ({array.dtype}) at sequence {where[0]}, "
+            f"step {steps + where[1]}{at}, counted from 0: expected what fits the model's "
+            f"{port.dtype}, at most {largest}; scale the values, or export the model with a larger "
+            "--dtype"
+        )
+    return x
+
+
 def split(array: NDArray[Any], chunk: int) -> Iterator[NDArray[Any]]:
     """Pieces [B, up to chunk, ...] of an array; one empty piece for an array without steps."""
     for start in range(0, max(array.shape[1], 1), chunk):
         yield array[:, start : start + chunk]
+
+
+_NPY_ERRORS = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+)
+"""What NumPy raises at a file that is damaged or made to hurt."""
+
+
+def _npy_reason(error: Exception) -> str:
+    """Why, without what NumPy advises its callers to do, such as to trust the file."""
+    text = str(error)
+    if "max_header_size" in text:
+        return "its header is too long"
+    if "allow_pickle" in text:
+        return "it holds Python objects, which could run code"
+    if isinstance(error, (MemoryError, OverflowError)):
+        return "its header asks for more than the memory holds"
+    if text.startswith("the magic string"):
+        return "it does not begin as one"
+    if text.startswith("EOF: "):
+        return "it is cut off"
+    return "its header is damaged"
 
 
 def _read(source: ByteSource, size: int) -> bytes:
@@ -202,17 +303,13 @@ def _read_start(source: ByteSource, size: int) -> bytes:
     Raises:
         InputError: a header, which as float32 would be frames of garbage.
     """
-    data = _read(source, size)
-    while 0 < len(data) < len(_NPY) and _NPY.startswith(data):
+    data = more = _read(source, size)
+    while more and any(head.may_become(data) and not head.fits(data) for head in _HEADS):
         more = _read(source, size)
-        if not more:
-            break
         data += more
-    if data.startswith(_NPY):
-        raise InputError("the input looks like a .npy file, not like raw frames: add --format npy")
-    if data.startswith(_ZIP):
-        raise InputError(
-            "the input looks like an .npz archive, not like raw frames: write its array with "
-            "numpy.save and add --format npy"
-        )
+    for head in _HEADS:
+        if head.fits(data):
+            raise InputError(
+                f"the input looks like {head.what}, not like raw frames: {head.advice}"
+            )
     return data

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ._files import golden_folder
 from .errors import MissingDependencyError, ModelError
 from .metadata import PACKED_INPUT, PACKED_OUTPUT, Metadata
 from .model_file import external_sizes, read_model
@@ -30,7 +31,7 @@ class Inspection:
         ir_version: of the ONNX file.
         functions: names of the model-local functions.
         operators: operator type -> number of nodes in the main graph.
-        golden: whether test vectors lie beside the file.
+        golden: whether test vectors lie beside the file, in a folder with a ``golden.json``.
         implementation: node name -> ``kernel`` or ``function``, as counted in a session here;
             None where no session could be opened.
         obstacle: why there is no session, in words.
@@ -108,7 +109,7 @@ def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto"
         ir_version=model.ir_version,
         functions=sorted({function.name for function in model.functions}),
         operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        golden=file.with_suffix(".golden").is_dir(),
+        golden=(golden_folder(file) / "golden.json").is_file(),
         implementation=implementation,
         obstacle=obstacle,
     )

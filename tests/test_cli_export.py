@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
+import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -152,6 +155,91 @@ def test_bad_output_is_one_line_and_nothing_written(exported, tmp_path, capsys):
         assert run_main("export", checkpoint, "-o", target) == 2
         assert message in one_line(capsys.readouterr().err)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_output_is_never_the_checkpoint(tmp_path, model, capsys):
+    """Nor under another name, nor by way of the files beside the model."""
+    save_checkpoint(model, tmp_path / "m.pt")
+    checkpoint = tmp_path / "m.onnx"
+    (tmp_path / "m.pt").rename(checkpoint)
+    (tmp_path / "linked.onnx").symlink_to("m.onnx")
+    os.link(checkpoint, tmp_path / "twin.onnx")
+    os.link(checkpoint, tmp_path / "other.onnx.data")
+    (tmp_path / "third.golden").symlink_to("m.onnx")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("m", "linked", "twin", "other", "third"):
+        assert run_main("export", checkpoint, "-o", tmp_path / f"{name}.onnx") == 2
+        line = one_line(capsys.readouterr().err)
+        assert f"would overwrite the checkpoint {checkpoint}" in line
+    assert run_main("export", tmp_path / "linked.onnx", "-o", checkpoint) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    folder = tmp_path / "fourth.golden" / "test_data_set_0"
+    folder.mkdir(parents=True)
+    checkpoint.rename(folder / "input_0.pb")
+    capsys.readouterr()
+    assert run_main("export", folder / "input_0.pb", "-o", tmp_path / "fourth.onnx") == 2
+    assert "would overwrite the checkpoint" in one_line(capsys.readouterr().err)
+
+
+def test_output_that_cannot_be_an_onnx_file(exported, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "x.npy").write_text("")
+    (tmp_path / "away.onnx").symlink_to("elsewhere")
+    (tmp_path / "circle.onnx").symlink_to("circle.onnx")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    for name, message in (
+        ("pipe.onnx", "pipe.onnx is a device or a pipe, expected the name of a file"),
+        ("x.npy/a.onnx", "output folder {}/x.npy is not a folder"),
+        ("away.onnx", "output {}/elsewhere does not end in .onnx"),
+        ("circle.onnx", "circle.onnx: Too many levels of symbolic links"),
+        (".onnx", "output {}/.onnx has no name before .onnx"),
+    ):
+        assert run_main("export", exported / "model.safetensors", "-o", tmp_path / name) == 2
+        assert message.format(tmp_path) in one_line(capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert stat.S_ISFIFO((tmp_path / "pipe.onnx").stat().st_mode)
+
+
+def test_output_keeps_links_and_permissions(exported, tmp_path):
+    checkpoint, store = exported / "model.safetensors", tmp_path / "store"
+    store.mkdir()
+    (tmp_path / "linked.onnx").symlink_to("store/m.onnx")
+    for _ in range(2):  # first it leads nowhere
+        assert run_main("export", checkpoint, "-o", tmp_path / "linked.onnx") == 0
+        assert [path.name for path in tmp_path.iterdir() if path.is_symlink()] == ["linked.onnx"]
+        assert sorted(path.name for path in store.iterdir()) == ["m.golden", "m.onnx"]
+        (store / "m.onnx").chmod(0o600)
+    assert run_main("export", checkpoint, "-o", store / "m.onnx", "--no-golden") == 0
+    assert stat.S_IMODE((store / "m.onnx").stat().st_mode) == 0o600
+    onnx.checker.check_model(str(store / "m.onnx"), full_check=True)
+
+
+def test_longest_output_name(exported, tmp_path, capsys):
+    target = tmp_path / f"{'m' * 250}.onnx"
+    command = ("export", exported / "model.safetensors", "-o", target)
+    assert run_main(*command) == 2  # the name of the golden vectors is longer
+    line = one_line(capsys.readouterr().err)
+    assert "m.golden: File name too long; nothing was written" in line
+    assert list(tmp_path.iterdir()) == []
+    assert run_main(*command, "--no-golden") == 0
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_full_disk_says_why_and_leaves_nothing(exported, tmp_path):
+    """A limit on file size stands in for a full disk: the weights are cut off."""
+    checkpoint, target = exported / "model.safetensors", tmp_path / "m.onnx"
+    done = subprocess.run(
+        [sys.executable, "-m", "qrnn_deploy", "export", str(checkpoint), "-o", str(target)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        timeout=60,
+    )
+    assert done.returncode == 2
+    line = one_line(done.stderr)
+    assert line.startswith(f"error: cannot write {target}: ") and "OSError" not in line
+    assert "File too large" in line or "is the disk full?" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_export_leaves_nothing(exported, tmp_path):

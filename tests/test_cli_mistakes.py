@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import warnings
@@ -94,7 +96,7 @@ def test_piped_npy_is_not_read_as_raw_frames(folder, monkeypatch, capsys, form):
 
 
 def test_npz_is_not_read_as_raw_frames(folder, capsys):
-    assert "looks like an .npz archive" in mistake(capsys, "run", "m.onnx", "x.npz")
+    assert "looks like a zip archive (.npz, .pt)" in mistake(capsys, "run", "m.onnx", "x.npz")
 
 
 def test_piped_npy_with_its_format(folder, monkeypatch, case):
@@ -179,6 +181,105 @@ def test_failed_write_names_the_file_that_the_user_named(folder, capsys, output)
 def test_failed_read_is_not_blamed_on_the_output(folder, capsys):
     line = mistake(capsys, "run", "m.onnx", "/proc/self/mem", "-o", "y.raw")
     assert line == "/proc/self/mem: Input/output error"
+
+
+def test_the_model_is_no_input(folder, capsys):
+    (folder / "linked.onnx").symlink_to("m.onnx")
+    for source in ("m.onnx", "linked.onnx"):
+        line = mistake(capsys, "run", "m.onnx", source)
+        assert line.startswith(f"INPUT {source} is the same file as MODEL")
+
+
+def test_an_empty_output_name_is_not_the_folder(folder, capsys):
+    for command in (("run", "m.onnx", "x.raw"), ("export", "m.pt")):
+        line = mistake(capsys, *command, "-o", "")
+        assert line.startswith("Invalid value for '-o' / '--output': the name is empty")
+
+
+@pytest.mark.parametrize("length", [254, 255])
+def test_longest_output_names(folder, length):
+    name = "y" * length
+    assert run_main("run", "m.onnx", "x.raw", "-o", name) == 0
+    assert (folder / name).stat().st_size == 128 * 5 * 4
+
+
+# Output that is no plain file: what is there stays what it is.
+
+
+def test_output_into_a_named_pipe(folder):
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE) as reader:
+        try:
+            assert run_main("run", "m.onnx", "x.raw", "-o", "pipe") == 0
+            out, _ = reader.communicate(timeout=10)
+        finally:
+            reader.kill()
+    assert len(out) == 128 * 5 * 4
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+
+
+def test_output_into_a_device(language_model):
+    """A terminal stands in for any character device, such as /dev/null."""
+    terminal, device = os.openpty()
+    try:
+        name = os.ttyname(device)
+        command = ("run", language_model, "--generate", 3, "--prompt", "abc", "-o", name)
+        assert run_main(*command) == 0
+        assert os.read(terminal, 3) == b"abc"
+        assert stat.S_ISCHR(os.stat(name).st_mode)
+    finally:
+        os.close(terminal)
+        os.close(device)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_is_not_replaced(folder):
+    try:
+        os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        (folder / "null").write_bytes(b"")
+    except OSError as error:
+        pytest.skip(f"no devices can be made here: {error}")
+    for arguments in (("x.raw",), ("x.npy",)):
+        assert run_main("run", "m.onnx", *arguments, "-o", "null") == 0
+        assert stat.S_ISCHR(os.stat("null").st_mode)
+
+
+def test_a_link_stays_a_link(folder):
+    (folder / "store").mkdir()
+    (folder / "y.raw").symlink_to("store/real.raw")
+    for _ in range(2):  # first it leads nowhere
+        assert run_main("run", "m.onnx", "x.raw", "-o", "y.raw") == 0
+        assert (folder / "y.raw").is_symlink()
+        assert [path.name for path in (folder / "store").iterdir()] == ["real.raw"]
+        assert (folder / "store" / "real.raw").stat().st_size == 128 * 5 * 4
+
+
+def test_a_link_in_a_circle(folder, capsys):
+    (folder / "y.raw").symlink_to("y.raw")
+    line = mistake(capsys, "run", "m.onnx", "x.raw", "-o", "y.raw")
+    assert line == "y.raw: Too many levels of symbolic links"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_output_keeps_the_permissions_of_the_earlier_one(folder, mode):
+    (folder / "y.raw").write_bytes(b"old")
+    (folder / "y.raw").chmod(mode)
+    assert run_main("run", "m.onnx", "x.raw", "-o", "y.raw") == 0
+    assert stat.S_IMODE((folder / "y.raw").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "redirection"),
+    [("/dev/stdout", 1, "> y"), ("/dev/fd/1", 1, "| cat > y"), ("/proc/self/fd/3", 3, "3> y")],
+)
+def test_output_into_an_open_descriptor(folder, name, number, redirection):
+    """What the shell has opened is written on, and not replaced or cut."""
+    run = f"{sys.executable} -m qrnn_deploy run m.onnx x.raw -o {name}"
+    parts = f"(echo before >&{number}; {run}; echo after >&{number})"
+    subprocess.run(["bash", "-c", f"{parts} {redirection}"], check=True)
+    data = (folder / "y").read_bytes()
+    assert data.startswith(b"before\n") and data.endswith(b"after\n")
+    assert len(data) == 128 * 5 * 4 + len("before\nafter\n")
 
 
 # Options that nothing would use.
@@ -266,7 +367,8 @@ def test_threads_have_a_limit(folder, capsys):
     assert limit >= 64
     for threads in (1_000_000, limit + 1):
         line = mistake(capsys, "run", "m.onnx", "x.raw", "--threads", threads)
-        assert f"threads={threads}: expected a whole number in 0..{limit}" in line
+        assert f"'--threads': {threads} is not in the range 1..{limit}" in line
+        assert "None" not in line
     for kind in (Session, StreamingSession):
         with pytest.raises(InputError, match=f"expected a whole number in 0..{limit}"):
             kind("m.onnx", kernel="off", threads=limit + 1)
@@ -332,15 +434,31 @@ def test_closed_standard_input_and_standard_error(folder):
 
 
 def test_full_standard_output(folder):
-    for command in ("run m.onnx x.raw", "completion bash"):
+    for command in ("run m.onnx x.raw", "completion bash", "inspect m.onnx"):
+        for unbuffered in ("", "1"):
+            done = subprocess.run(
+                ["bash", "-c", f"{sys.executable} -m qrnn_deploy {command} > /dev/full"],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            )
+            assert done.returncode == 2
+            assert done.stderr == "error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_fills_up(folder, unbuffered):
+    """The file takes a part of the write, and then no more."""
+    with (folder / "y.raw").open("wb") as handle:
         done = subprocess.run(
-            ["bash", "-c", f"{sys.executable} -m qrnn_deploy {command} > /dev/full"],
-            capture_output=True,
+            [*PROGRAM, "run", "m.onnx", "x.raw", "--chunk", "1000"],
+            stdout=handle,
+            stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
         )
-        assert done.returncode == 2
-        assert done.stderr.endswith("No space left on device\n")
-        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert (done.returncode, done.stderr) == (2, "error: standard output: File too large\n")
 
 
 def test_prompt_that_is_not_utf8(language_model):

@@ -97,6 +97,22 @@ def test_score_of_no_text(folder, monkeypatch, capsys, data, message):
     assert message in err and err.count("error:") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        (b"a" * 100_000 + b"\xff", 100_000),
+        (b"a" * 65_535 + b"\xc3\xa9" + b"a" * 70_000 + b"\xff", 135_537),
+        (b"a" * 65_535 + b"\xe2", 65_535),
+        (b"a" * 65_534 + b"\xe2\x82a", 65_534),
+    ],
+)
+def test_place_of_the_byte_that_is_not_utf8(folder, tmp_path, capsys, text, position):
+    (tmp_path / "text.txt").write_bytes(text)
+    command = ("run", folder / "lm.onnx", "--score", tmp_path / "text.txt", "--unknown", "skip")
+    assert run_main(*command, "--chunk", 8192) == 2
+    assert f" at byte {position})" in capsys.readouterr().err
+
+
 def test_multibyte_characters_across_the_reading_seam(folder, tmp_path, capsys):
     """65,535 ASCII bytes put the first byte of é at the end of one read, the second in the next."""
     (tmp_path / "text.txt").write_text("a" * 65535 + "éa")
@@ -252,10 +268,14 @@ def test_inspect_of_no_model(tmp_path, capsys, data):
     assert err.startswith("error: ") and "m.onnx" in err and err.count("\n") == 1
 
 
-def test_full_disk_names_the_file_and_leaves_nothing(folder, tmp_path):
+@pytest.mark.parametrize("form", ["text", "npy"])
+def test_full_disk_names_the_file_and_leaves_nothing(folder, tmp_path, form):
     """A limit on file size stands in for a full disk: the write fails part of the way."""
-    target = tmp_path / "text.txt"
+    target = tmp_path / "answer"
     command = ["run", folder / "lm.onnx", "--generate", "3000", "-o", target, "--kernel", "off"]
+    if form == "npy":
+        np.save(folder / "x.npy", np.ones((3000, 3), np.float32))
+        command[1:4] = [SELFTEST / "model.onnx", folder / "x.npy"]
     done = subprocess.run(
         [sys.executable, "-m", "qrnn_deploy", *map(str, command)],
         capture_output=True,

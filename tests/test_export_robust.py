@@ -336,6 +336,31 @@ def test_offline_a_layer_still_runs_once(tmp_path):
         export(Twice(), tmp_path / "m.onnx", (torch.randn(2, 7, 5),), states="none")
 
 
+def test_weights_beside_a_model_of_another_tool_stay(tmp_path):
+    """They are what the ONNX file refers to, but no export of ours wrote either."""
+    target = tmp_path / "m.onnx"
+    module = QRNN(8, 16, batch_first=True)
+    export(module, target, external_data=True, golden=False)
+    model = onnx.load(target, load_external_data=False)
+    del model.metadata_props[:]
+    onnx.save(model, target)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ExportError, match=r"m\.onnx\.data is in the way.* qrnn-deploy wrote"):
+        export(module, target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_weights_behind_a_link_stay(tmp_path):
+    target = tmp_path / "m.onnx"
+    module = QRNN(8, 16, batch_first=True)
+    export(module, target, external_data=True, golden=False)
+    (tmp_path / "m.onnx.data").rename(tmp_path / "store")
+    (tmp_path / "m.onnx.data").symlink_to("store")
+    with pytest.raises(ExportError, match=r"m\.onnx\.data is in the way.* is a symbolic link"):
+        export(module, target)
+    assert files_under(tmp_path) == ["m.onnx", "m.onnx.data", "store"]
+
+
 def test_layers_may_share_weights(tmp_path):
     class Shared(nn.Module):
         def __init__(self):

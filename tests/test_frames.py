@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +120,105 @@ def test_npy_with_python_objects_is_refused_unread():
 def test_file_that_is_no_npy(data):
     with pytest.raises(InputError, match=r"not a readable \.npy array"):
         frames.read_npy(io.BytesIO(data), PORT)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (b"{'descr': '<f4', (", "its header is damaged"),
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 8)}", "its header is damaged"),
+        (b"{'descr': '<,4', 'fortran_order': False, 'shape': (2, 3)}", "its header is damaged"),
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}", "it is cut off"),
+        (b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 3)}", "it holds Python objects"),
+        (b"{" + b" " * 20_000 + b"}", "its header is too long"),
+        (b"(" * 5_000, "its header is damaged"),
+    ],
+)
+def test_damaged_npy_header(header, reason):
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    data += bytes(32 if b"True" in header else 8)
+    with pytest.raises(InputError, match=r"not a readable \.npy array") as caught:
+        frames.read_npy(io.BytesIO(data), PORT)
+    line = str(caught.value)
+    assert f"({reason}" in line
+    for advice in ("max_header_size", "allow_pickle", "literal_eval"):
+        assert advice not in line
+
+
+def port(dtype: str) -> PortInfo:
+    return PortInfo("x", dtype, ["batch", "time", 3])
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "model", "shown"),
+    [
+        (1e6, "float32", "float16", r"1000000\.0 \(float32\)"),
+        (-1e300, "float64", "float32", r"-1e\+300 \(float64\)"),
+        (100_000, "int64", "float16", r"100000 \(int64\)"),
+        (2**40, "int64", "int32", r"1099511627776 \(int64\)"),
+        (2**63 + 1, "uint64", "int64", r"9223372036854775809 \(uint64\)"),
+    ],
+)
+def test_values_that_the_model_cannot_hold_are_named(value, given, model, shown):
+    array = np.zeros((2, 4, 3), given)
+    array[1, 2, 0] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError) as caught:
+            frames.converted(array, port(model), 10)
+    pattern = rf"input 'x' holds {shown} at sequence 1, step 12, element \[0\], .* {model}"
+    assert re.match(pattern, str(caught.value))
+
+
+def test_values_that_the_model_can_hold():
+    given = np.array([[[1e-9, np.inf, np.nan], [65504.0, -np.inf, 0.1]]])
+    np.testing.assert_array_equal(
+        frames.converted(given, port("float16")), given.astype(np.float16)
+    )
+    whole = np.array([[[1, -(2**31), 2**31 - 1]]])
+    np.testing.assert_array_equal(frames.converted(whole, port("int32")), whole)
+    np.testing.assert_array_equal(frames.converted(whole, port("float32")), whole.astype("f4"))
+
+
+def test_a_stream_counts_its_steps_to_the_bad_value(session):
+    x = np.zeros((1, 9, 3))
+    x[0, 7, 2] = 1e300
+    with pytest.raises(InputError, match=r"1e\+300 .* step 7, element \[2\]"):
+        list(frames.stream(session, frames.split(x, 4)))
+
+
+HEADS = {
+    ".npy": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'",
+    "zip": b"PK\x03\x04\x14\x00\x00\x00\x00\x00",
+    "safetensors": struct.pack("<Q", 600) + b'{"__metadata__":{',
+    "ONNX": (SELFTEST / "model.onnx").read_bytes()[:100],
+    "ELF": b"\x7fELF\x02\x01\x01" + bytes(9),
+    ".wav": b"RIFF\x24\x08\x00\x00WAVEfmt ",
+}
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+@pytest.mark.parametrize("kind", HEADS)
+def test_files_of_other_kinds_are_no_raw_frames(kind, size):
+    """Whatever the size of a frame: the head may be longer than the first chunk."""
+    data = HEADS[kind] + bytes(-len(HEADS[kind]) % (4 * size))
+    with pytest.raises(InputError, match=f"looks like an? .*{re.escape(kind)}.*, not like raw"):
+        list(frames.read_raw(io.BytesIO(data), (size,), 1))
+
+
+@pytest.mark.parametrize("first", [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-0.0, 0.0]])
+def test_frames_are_answered_before_the_next_is_read(first):
+    """The look at the head must not wait for more than a frame, in silence neither."""
+    reads = []
+
+    class Pipe:
+        def read(self, size: int = -1, /) -> bytes:
+            reads.append(size)
+            return np.array(first[len(reads) - 1 : len(reads)], "<f4").tobytes()
+
+    pieces = frames.read_raw(Pipe(), (1,), 1)
+    assert next(pieces) == first[0] and len(reads) == 1
+    assert next(pieces) == first[1] and len(reads) == 2
 
 
 def test_no_steps_give_one_empty_piece():

@@ -11,7 +11,7 @@ from .._optional import require
 require("torch", "reading a checkpoint")
 
 from .candidate import Candidate  # noqa: E402
-from .format import Format, Match, Parts  # noqa: E402
+from .format import Format, Parts  # noqa: E402
 from .native import save_checkpoint  # noqa: E402
 from .registry import LoadedCheckpoint, formats, load_checkpoint  # noqa: E402
 
@@ -19,7 +19,6 @@ __all__ = [
     "Candidate",
     "Format",
     "LoadedCheckpoint",
-    "Match",
     "Parts",
     "formats",
     "load_checkpoint",

@@ -12,17 +12,6 @@ from .candidate import Candidate
 
 
 @dataclass(frozen=True)
-class Match:
-    """A format's claim to a file.
-
-    Attributes:
-        detail: what was recognised, for people.
-    """
-
-    detail: str
-
-
-@dataclass(frozen=True)
 class Parts:
     """What a format makes of a file: enough to build the module.
 
@@ -47,7 +36,7 @@ class Format(Protocol):
     name: str
     description: str
 
-    def recognise(self, candidate: Candidate) -> Match | None:
+    def recognise(self, candidate: Candidate) -> bool:
         """Whether this format wrote the file. It must not raise for files of other formats."""
         ...
 

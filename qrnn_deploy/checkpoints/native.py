@@ -22,7 +22,7 @@ from .._files import replacing
 from ..errors import CheckpointError
 from ..nn import QRNN, QRNNLanguageModel, QRNNLayer
 from .candidate import Candidate
-from .format import Match, Parts
+from .format import Parts
 
 KEY = "qrnn_deploy"
 VERSION = 1
@@ -34,12 +34,12 @@ class NativeFormat:
     name = "native"
     description = "qrnn-deploy: .safetensors or .pt with the configuration inside"
 
-    def recognise(self, candidate: Candidate) -> Match | None:
+    def recognise(self, candidate: Candidate) -> bool:
         """By the key that holds the configuration."""
         if candidate.container == "safetensors":
-            return Match("safetensors") if KEY in candidate.metadata else None
+            return KEY in candidate.metadata
         content = candidate.content
-        return Match("PyTorch") if isinstance(content, Mapping) and KEY in content else None
+        return isinstance(content, Mapping) and KEY in content
 
     def load(self, candidate: Candidate) -> Parts:
         """Separate configuration and weights.

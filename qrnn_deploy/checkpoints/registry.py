@@ -56,7 +56,7 @@ def load_checkpoint(
     """
     candidate = open_candidate(path)
     for known in FORMATS:
-        if known.recognise(candidate) is not None:
+        if known.recognise(candidate):
             parts = known.load(candidate)
             module, notes = _build(candidate, parts, allow_non_finite)
             return LoadedCheckpoint(

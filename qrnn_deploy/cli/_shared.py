@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 10_000
 """Columns of a table that is not for a terminal: more than any needs, so that none is cut."""
+
+LEAST_THREAD_LIMIT = 64
+"""As many threads are good on any machine."""
 
 KERNEL_CHOICES = ("auto", "require", "off")
 
@@ -28,12 +33,55 @@ kernel_option = click.option(
     help="auto uses the kernel library; where none is installed, or the installed one does not "
     "load, it warns and runs the standard-ONNX function. require fails there. off never loads it.",
 )
+
+
+def _within_limit(
+    context: click.Context, parameter: click.Parameter, value: int | None
+) -> int | None:
+    """Refuse more threads than a session takes, in the words of the command line."""
+    if value is not None and value > LEAST_THREAD_LIMIT:
+        from .._optional import require
+
+        require("onnxruntime", "running a model")
+        from ..runtime.options import thread_limit
+
+        limit = thread_limit()
+        if value > limit:
+            raise click.BadParameter(
+                f"{value} is not in the range 1..{limit} (64, or four per core of this machine)"
+            )
+    return value
+
+
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
+    callback=_within_limit,
     help="Threads within an operator, at most 64 or four per core. Default: ONNX Runtime's own "
     "choice, one per core.",
 )
+
+
+class OutputFile(click.Path):
+    """The name of a file to write. An empty one, as of an unset variable, is not the folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The path.
+
+        Raises:
+            click.BadParameter: the name is empty.
+        """
+        if not os.fspath(value):
+            self.fail("the name is empty, expected that of a file to write", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class FiniteFloat(click.FloatRange):

@@ -38,6 +38,28 @@ class Source:
             raise
 
 
+class Sink:
+    """A binary output that takes all it is given.
+
+    Python's own may be unbuffered (``PYTHONUNBUFFERED``), and then takes only as much as there is
+    room for, without an error.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.flush = handle.flush
+
+    def write(self, data: bytes, /) -> None:
+        """Write all of ``data``.
+
+        Raises:
+            OSError: that cannot be done.
+        """
+        rest = memoryview(data)
+        while len(rest):
+            rest = rest[self._handle.write(rest) :]
+
+
 def shown(source: Path) -> str:
     """The input as a message names it."""
     return "standard input" if source == STANDARD_INPUT else str(source)
@@ -61,26 +83,23 @@ def open_source(source: Path) -> Iterator[Source]:
 
 
 @contextmanager
-def open_output(output: Path | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that appears only when it is whole.
+def open_output(output: Path | None) -> Iterator[Sink]:
+    """Standard output, or a file that appears only when it is whole, or a device or pipe.
 
     Raises:
         OSError: it cannot be written; the error names ``output``.
     """
-    from .._files import replacing
+    from .._files import opened_for_writing
 
+    if output is not None:
+        with opened_for_writing(output) as handle:
+            yield Sink(handle)
+        return
     try:
-        if output is None:
-            yield sys.stdout.buffer
-            return
-        with replacing(output) as beside, beside.open("wb") as handle:
-            yield handle
+        yield Sink(sys.stdout.buffer)
     except OSError as error:
-        # A failed write does not know where it went; the file beside is not one the user named.
-        if error.filename is None:
-            error.filename = "standard output" if output is None else str(output)
-        elif output is not None and Path(str(error.filename)).name.startswith(f".{output.name}."):
-            error.filename = str(output)
+        if error.filename is None:  # a failed write does not know where it went
+            error.filename = "standard output"
         raise
 
 
@@ -93,17 +112,35 @@ def read_text(source: Path) -> Iterator[str]:
     """
     total = source.stat().st_size if source != STANDARD_INPUT else None
     decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0  # bytes that are decoded; of the rest the decoder holds the start of a character
     with open_source(source) as handle, progress_bar("scoring", total) as advance:
-        try:
-            while data := handle.read(65536):
-                yield decoder.decode(data)
-                advance(len(data))
-            yield decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{handle.name} is not UTF-8 text ({error.reason} at byte {error.start}): convert "
-                "it, for example with iconv"
-            ) from None
+        while True:
+            data = handle.read(65536)
+            pending = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{handle.name} is not UTF-8 text ({error.reason} at byte "
+                    f"{done + error.start}): convert it, for example with iconv"
+                ) from None
+            done += pending + len(data) - len(decoder.getstate()[0])
+            yield text
+            advance(len(data))
+            if not data:
+                return
+
+
+def refuse_model_as_input(model: Path, source: Path) -> None:
+    """A model is no input of its own: as raw frames it would be garbage, and the answer too.
+
+    Raises:
+        click.UsageError: both are one file, under whatever name.
+    """
+    if source == STANDARD_INPUT or not (source.is_file() and model.is_file()):
+        return
+    if source.samefile(model):
+        raise click.UsageError(f"INPUT {source} is the same file as MODEL: name the data")
 
 
 def refuse_overwriting(output: Path | None, model: Path, source: Path) -> None:
@@ -112,7 +149,7 @@ def refuse_overwriting(output: Path | None, model: Path, source: Path) -> None:
     Raises:
         click.UsageError: ``output`` is one of them, under whatever name.
     """
-    if output is None or not output.exists():
+    if output is None or not output.exists() or output.is_char_device():  # such as /dev/null
         return
     from ..engines.manifest import manifest_path
     from ..model_file import external_files

@@ -6,6 +6,7 @@ can mend, told in one line; 70 a defect of qrnn-deploy; 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import NoReturn, TextIO
 import click
 
 from .. import __version__
+from .._files import reason
 from ..errors import QrnnDeployError
 from .build import build
 from .completion import completion
@@ -32,6 +34,9 @@ PROGRAM = "qrnn-deploy"
 EXIT_READER_GONE = 1
 EXIT_USER_ERROR = 2
 EXIT_DEFECT = 70
+
+_FAILED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write fails with. Those into files say which it is; a report to the screen does not."""
 
 
 @dataclass
@@ -122,6 +127,8 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = EXIT_READER_GONE
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FAILED_WRITES:
+            error.filename = "standard output"
         code = _report(error, options)
     status = code if isinstance(code, int) else 0
     try:
@@ -175,9 +182,9 @@ def _report(error: Exception, options: Options) -> int:
             line += f"; see {options.command_path} --help"
     elif isinstance(error, QrnnDeployError):
         line, code = str(error), EXIT_USER_ERROR
-    elif isinstance(error, OSError) and error.strerror:
+    elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        line, code = f"{where}{error.strerror}", EXIT_USER_ERROR
+        line, code = f"{where}{reason(error)}", EXIT_USER_ERROR
     else:
         line, code = f"{type(error).__name__}: {error}", EXIT_DEFECT
         if not options.debug:

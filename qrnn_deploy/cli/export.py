@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._shared import byte_size, json_option, print_json, spinner
+from ._shared import OutputFile, byte_size, json_option, print_json, spinner
 
 if TYPE_CHECKING:
     from ..exporter.options import DTypeName
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputFile(),
     required=True,
     help="ONNX file to write. Test vectors go into a folder beside it, model.golden.",
 )
@@ -76,8 +76,9 @@ def export(
 
     Each pooling recurrence becomes one node. A runtime that loads our kernel library runs it
     there; any other runs the function of standard ONNX that the file carries under the same name.
-    Nothing is left behind when an export fails or is interrupted. An earlier export to the same
-    OUTPUT is replaced with all its files; files of your own are never touched.
+    Nothing is left behind when an export fails or is interrupted. A file OUTPUT is replaced, and
+    with it the test vectors and weights that an earlier export wrote beside it, recognised by what
+    is in them. A file of your own that has the name of one of these stops the export.
 
     \b
     Examples:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from ..errors import InputError, ModelError
-from ._shared import FiniteFloat, json_text, kernel_option, progress_bar, threads_option
-from ._streams import open_output, open_source, read_text, refuse_overwriting, shown
+from ._modes import generate, score, stream_frames, vocabulary_of
+from ._shared import FiniteFloat, OutputFile, kernel_option, threads_option
+from ._streams import refuse_model_as_input, refuse_overwriting, shown
 
 if TYPE_CHECKING:
     from ..inspection import KernelChoice
-    from ..metadata import Metadata
-    from ..runtime import EngineSession, Session, StreamingSession
     from ..runtime.engine_plans import GraphChoice
-    from ..text import Vocabulary
 
 TEXT_CHUNK = 256
 _MODES = {"score": "--score", "generate": "--generate", "frames": "frames"}
@@ -67,7 +60,8 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
     type=FiniteFloat(min=0),
     default=1.0,
     show_default=True,
-    help="With --generate: below 1 bolder towards the likeliest character, 0 always takes it.",
+    help="With --generate: the closer to 0, the closer to the likeliest character; 0 always takes "
+    "it.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), help="With --generate: makes the draw repeatable."
@@ -77,7 +71,9 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with characters of the text or prompt that the model has no token for.",
+    help="What to do with characters of the text or prompt that the model has no token for: leave "
+    "them out (skip), or (error) refuse them, unless its vocabulary holds U+FFFD, which stands for "
+    "all of them.",
 )
 @click.option(
     "--chunk",
@@ -85,7 +81,12 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
     help="Time steps of INPUT per call of the model. Larger is faster, smaller answers sooner; the "
     "numbers stay the same. Default: 256 for text, 64 for frames.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write there, not to stdout.")
+@click.option(
+    "-o",
+    "--output",
+    type=OutputFile(),
+    help="Write there, not to stdout: a file, which appears when it is whole, or a device or pipe.",
+)
 @click.option(
     "--format",
     "form",
@@ -156,6 +157,7 @@ def run(
                 f"{shown(source)} is read as raw frames, and so {output} would be raw too: add "
                 "--format npy for arrays in and out, or --format raw if it shall have that name"
             )
+    refuse_model_as_input(model, source)
     refuse_overwriting(output, model, source)
     from ..runtime import StreamingSession, is_engine, most_steps, open_model
 
@@ -165,18 +167,18 @@ def run(
     if mode == "frames":
         if session.metadata.vocabulary:
             raise click.UsageError(f"{model} is a language model: add --score or --generate N")
-        _frames(session, source, output, form or "raw", chunk)
+        stream_frames(session, source, output, form or "raw", chunk)
         return
-    vocabulary = _vocabulary(session.metadata, model)
+    vocabulary = vocabulary_of(session.metadata, model)
     stream = StreamingSession(session)
     if count is None:
         device = device or ("cuda" if is_engine(model) else "cpu")
         size = chunk or min(TEXT_CHUNK, most_steps(session))
-        _score(stream, vocabulary, source, unknown, size, output, device, as_json)
+        score(stream, vocabulary, source, unknown, size, output, device, as_json)
         return
     if unknown == "skip":
         prompt = vocabulary.known(prompt)
-    _generate(stream, vocabulary, count, prompt, temperature, seed, output)
+    generate(stream, vocabulary, count, prompt, temperature, seed, output)
 
 
 def _refuse_unused(context: click.Context, mode: str) -> None:
@@ -189,123 +191,3 @@ def _refuse_unused(context: click.Context, mode: str) -> None:
             name = "INPUT" if parameter.name == "source" else max(parameter.opts, key=len)
             owners = " and ".join(_MODES[user] for user in users)
             raise click.UsageError(f"{name} goes with {owners}, not with {_MODES[mode]}")
-
-
-def _vocabulary(metadata: Metadata, model: Path) -> Vocabulary:
-    from ..text import Vocabulary
-
-    tokens = metadata.vocabulary
-    if tokens is None:
-        raise ModelError(
-            f"{model} has no vocabulary, so it neither scores nor generates text: expected a "
-            "language model; leave out --score and --generate to stream frames"
-        )
-    return Vocabulary(tokens)
-
-
-def _generate(
-    stream: StreamingSession,
-    vocabulary: Vocabulary,
-    count: int,
-    prompt: str,
-    temperature: float,
-    seed: int | None,
-    output: Path | None,
-) -> None:
-    from ..text import generate
-
-    pieces = generate(stream, vocabulary, count, prompt=prompt, temperature=temperature, seed=seed)
-    with open_output(output) as sink:
-        sink.write(prompt.encode())
-        for piece in pieces:
-            sink.write(piece.encode())
-            sink.flush()
-        sink.write(b"\n")
-
-
-def _score(
-    stream: StreamingSession,
-    vocabulary: Vocabulary,
-    source: Path,
-    unknown: str,
-    chunk: int,
-    output: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
-    from ..text import score
-
-    skipped = 0
-
-    def pieces() -> Iterator[str]:
-        nonlocal skipped
-        for piece in read_text(source):
-            known = vocabulary.known(piece) if unknown == "skip" else piece
-            skipped += len(piece) - len(known)
-            yield known
-
-    started = time.perf_counter()
-    result = score(stream, vocabulary, pieces(), chunk=chunk)
-    seconds = time.perf_counter() - started
-    if not result.characters:
-        raise InputError(
-            f"{shown(source)} holds no text to score: expected at least 2 characters of the "
-            "vocabulary"
-        )
-    if as_json:
-        bits = result.bits_per_character
-        text = json_text(
-            {
-                "bits_per_character": bits if math.isfinite(bits) else None,
-                "characters": result.characters,
-                "skipped": skipped,
-                "seconds": seconds,
-                "implementation": dict(stream.implementation),
-                "device": device,
-            }
-        )
-    else:
-        left_out = f", {skipped} unknown left out" if skipped else ""
-        text = (
-            f"{result.bits_per_character:.4f} bits per character ({result.characters} "
-            f"characters{left_out}, {result.characters / seconds:.0f} per second)"
-        )
-    with open_output(output) as sink:
-        sink.write(f"{text}\n".encode())
-
-
-def _frames(
-    session: Session | EngineSession,
-    source: Path,
-    output: Path | None,
-    form: str,
-    chunk: int | None,
-) -> None:
-    import numpy as np
-
-    from .. import frames
-    from ..runtime import most_steps
-
-    port = frames.single_input(session.metadata)
-    size = frames.chunk_size(session.metadata, chunk, most_steps(session))
-    with ExitStack() as stack:
-        handle = stack.enter_context(open_source(source))
-        if form == "raw":
-            sink = stack.enter_context(open_output(output))
-            advance = stack.enter_context(progress_bar("frames", None))
-            for piece in frames.stream(
-                session, frames.read_raw(handle, frames.frame_shape(port), size)
-            ):
-                sink.write(piece.astype(frames.RAW_DTYPE).tobytes())
-                sink.flush()
-                advance(piece.shape[1])
-            return
-        array, unbatched = frames.read_npy(handle, port)
-        advance = stack.enter_context(progress_bar("frames", array.shape[1]))
-        parts: list[Any] = []
-        for piece in frames.stream(session, frames.split(array, size)):
-            parts.append(piece)
-            advance(piece.shape[1])
-        result = np.concatenate(parts, axis=1)
-        sink = stack.enter_context(open_output(output))
-        np.lib.format.write_array(sink, result[0] if unbatched else result, allow_pickle=False)

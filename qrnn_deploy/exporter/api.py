@@ -8,8 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._arguments import as_path
+from .._metadata_check import shown
 from ..checkpoints import load_checkpoint
+from ..errors import InputError
 from ..metadata import StateMode
+from .earlier import refuse_overwriting
+from .files import checked_output
 from .options import DTypeName, ExportOptions, Progress
 from .pipeline import ExportReport, run_export
 
@@ -43,7 +48,8 @@ def export(
         module: any module that contains QRNN layers. It is exported in eval mode and left as it
             was. Streaming state is taken from graph inputs without the module's knowledge.
         path: the ONNX file to write, replaced only when everything has succeeded, together with
-            the golden vectors and external data that an earlier export to it wrote.
+            the golden vectors and external data that an earlier export to it wrote. Of a symbolic
+            link what it leads to is replaced, and the other files lie beside that.
         args: example inputs, one tensor per parameter of ``forward``, with B >= 2 and T >= 2;
             not needed for the modules of :mod:`qrnn_deploy.nn`. All have the same B. Inputs that
             share a time axis have examples of the same T, others of different T.
@@ -68,7 +74,14 @@ def export(
     Raises:
         ExportError: one line on what cannot be exported and what to do; also where a file that
             no export wrote has the name of the golden vectors or the external data.
+        InputError: ``module`` is no module, or ``path`` no path.
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"module is {shown(module)}, expected a torch.nn.Module: a checkpoint file is exported "
+            "with qrnn_deploy.exporter.export_checkpoint"
+        )
+    path = as_path(path, "path")
     options = ExportOptions(
         states=states,
         lengths=lengths,
@@ -104,9 +117,13 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: the file cannot be used.
-        ExportError: the model cannot be exported as asked.
+        ExportError: the model cannot be exported as asked, or would overwrite its checkpoint.
+        InputError: ``checkpoint`` or ``path`` is no path.
     """
+    checkpoint, path = as_path(checkpoint, "checkpoint"), as_path(path, "path")
     options = options or ExportOptions()
+    path = checked_output(path)
+    refuse_overwriting(Path(checkpoint), path)
     if progress:
         progress("reading the checkpoint")
     loaded = load_checkpoint(checkpoint, allow_non_finite=options.allow_non_finite)

@@ -11,17 +11,14 @@ import os
 import re
 from pathlib import Path
 
+from .._files import golden_folder
 from ..errors import ExportError, ModelError
-from ..model_file import external_files
+from ..metadata import KEY
+from ..model_file import external_files, read_model
 
 _FIELDS = {"fingerprint", "file_weights", "sets"}
 _SET = re.compile(r"test_data_set_\d+")
 _TENSOR = re.compile(r"(input|output)_\d+\.pb")
-
-
-def golden_name(target: Path) -> str:
-    """Name of the folder of golden vectors beside the ONNX file ``target``."""
-    return f"{target.stem}.golden"
 
 
 def data_name(target: Path) -> str:
@@ -36,7 +33,7 @@ def earlier_files(target: Path) -> list[str]:
         ExportError: one of the names belongs to something else. It is left as it is.
     """
     found = []
-    golden, data = target.parent / golden_name(target), target.parent / data_name(target)
+    golden, data = golden_folder(target), target.parent / data_name(target)
     for path, expected, objection in (
         (golden, "the golden vectors of an earlier export", _foreign_in_golden),
         (data, f"the weights of the {target.name} beside it", _not_data_of),
@@ -51,6 +48,27 @@ def earlier_files(target: Path) -> list[str]:
             )
         found.append(path.name)
     return found
+
+
+def refuse_overwriting(checkpoint: Path, target: Path) -> None:
+    """Leave the checkpoint as it is.
+
+    Raises:
+        ExportError: an export to ``target`` would write over it, under whatever name.
+    """
+    if not checkpoint.exists():
+        return
+    golden = golden_folder(target)
+    for path in (target, target.parent / data_name(target), golden):
+        if os.path.exists(path) and path.samefile(checkpoint):
+            break
+    else:
+        if golden.resolve() not in checkpoint.resolve().parents:
+            return
+    raise ExportError(
+        f"output {target} would overwrite the checkpoint {checkpoint}, which must stay: give "
+        "another output name"
+    )
 
 
 def _foreign_in_golden(folder: Path) -> str | None:
@@ -85,11 +103,15 @@ def _foreign_in_golden(folder: Path) -> str | None:
 def _not_data_of(data: Path) -> str | None:
     """What shows that ``data`` is not the weights of the ONNX file beside it."""
     target = data.with_suffix("")
+    if data.is_symlink():
+        return "is a symbolic link"
     if data.is_dir():
         return "is a folder"
     if not target.is_file():
         return f"belongs to no {target.name}"
     try:
+        if not any(entry.key == KEY for entry in read_model(target).metadata_props):
+            return f"belongs to a {target.name} that no export of qrnn-deploy wrote"
         if data in external_files(target):
             return None
     except ModelError:

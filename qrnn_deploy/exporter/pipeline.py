@@ -13,12 +13,12 @@ import onnx.inliner
 import torch
 from torch import Tensor, nn
 
-from .._files import is_text, printable
+from .._files import golden_folder
 from ..errors import ExportError
 from ..metadata import Metadata
 from .border import Border
-from .earlier import data_name, earlier_files, golden_name
-from .files import publish, staging, writing
+from .earlier import data_name, earlier_files
+from .files import checked_output, publish, staging, writing
 from .golden import in_double, write_golden
 from .graph import finish
 from .observed import running
@@ -39,7 +39,7 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        path: the ONNX file.
+        path: the ONNX file; where it was given as a symbolic link, what that leads to.
         files: everything written, the ONNX file last; folders end in ``/``.
         bytes: size of the ONNX file and its external data.
         metadata: as stored in the file.
@@ -82,9 +82,8 @@ def run_export(
     Raises:
         ExportError: see there.
     """
-    path = Path(path)
+    path = checked_output(path)
     note = progress or (lambda stage: None)
-    _check_path(path)
     earlier_files(path)  # what is not ours stops the export before its work, not after it
     if not options.allow_non_finite:
         refuse_non_finite(module)
@@ -120,15 +119,16 @@ def run_export(
         files = [str(path.parent / name) for name in names]
         if options.golden:
             note("writing golden vectors")
-            golden = golden_name(path)
-            with writing(path), running("on the golden vectors", passing=(OSError,)):
-                write_golden(folder / golden, border, example)
-            names.insert(0, golden)
-            files.insert(0, f"{path.parent / golden}/")
+            golden = golden_folder(path)
+            with writing(golden), running("on the golden vectors", passing=(OSError,)):
+                write_golden(folder / golden.name, border, example)
+            names.insert(0, golden.name)
+            files.insert(0, f"{golden}/")
         stale = [name for name in earlier_files(path) if name not in names]
         publish(folder, path, names, stale)
     removed = [
-        str(path.parent / name) + ("/" if name == golden_name(path) else "") for name in stale
+        str(path.parent / name) + ("/" if name == golden_folder(path).name else "")
+        for name in stale
     ]
     notes = _notes(metadata)
     if options.external_data and data_name(path) not in names:
@@ -146,16 +146,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in before.items():
             part.training = training
-
-
-def _check_path(path: Path) -> None:
-    if not is_text(path.absolute()):  # temporary names are absolute
-        raise ExportError(
-            f"output {printable(path.absolute())} has bytes in its path that are not UTF-8, which "
-            "ONNX cannot write: expected plain text; rename the folder or choose another name"
-        )
-    if path.suffix != ".onnx":
-        raise ExportError(f"output {path} does not end in .onnx: expected a name like model.onnx")
 
 
 def _example(

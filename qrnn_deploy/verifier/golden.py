@@ -23,11 +23,6 @@ from .report import Comparison, compare
 from .running import Arrays, outside_in_chunks, run_chunks, run_stream, time_of
 
 
-def golden_folder(path: Path) -> Path:
-    """Where the vectors of the model ``path`` are: ``model.golden``."""
-    return path.with_suffix(".golden")
-
-
 def compare_golden(
     path: Path,
     folder: Path,

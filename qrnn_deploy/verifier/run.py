@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import as_path
+from .._files import golden_folder
+from .._metadata_check import shown
 from .._optional import require
 from ..engines.model import file_sha256
-from ..errors import InputError, ModelError
+from ..errors import ExportError, InputError, ModelError
 from ..runtime import EngineSession, is_engine
 from ..runtime.engine import Bounds
 from .artifacts import ON_CPU, Runnable, open_artifacts
-from .golden import compare_golden, golden_folder
+from .golden import compare_golden
 from .report import VerifyReport
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ def verify(
     *,
     checkpoint: str | Path | None = None,
     module: nn.Module | None = None,
-    args: Sequence[Tensor] | None = None,
+    args: Sequence[Tensor] | Tensor | None = None,
     per_layer: bool = False,
     atol: float | None = None,
     only: Sequence[str] | None = None,
@@ -53,10 +56,11 @@ def verify(
         ModelError: the file, or the golden vectors where neither checkpoint nor module is given,
             cannot be used.
         CheckpointError: the checkpoint cannot be read.
-        InputError: contradictory arguments, or a missing implementation in ``only``.
+        InputError: contradictory arguments, a module without ``args`` that are needed, or a
+            missing implementation in ``only``.
         EngineError: the engine does not run here.
     """
-    path = Path(model)
+    path = as_path(model, "model")
     if checkpoint is not None and module is not None:
         raise InputError("got a checkpoint and a module: expected at most one of them")
     if atol is not None and not (math.isfinite(atol) and atol >= 0):
@@ -129,21 +133,37 @@ def _open(
     return subject, missing
 
 
+def _example(module: nn.Module, args: Sequence[Tensor] | Tensor | None) -> list[Tensor]:
+    """Example inputs: those given, or made for a module of ours."""
+    from torch import Tensor
+
+    from ..exporter.plan import example_args
+
+    if args is not None:
+        return [args] if isinstance(args, Tensor) else list(args)
+    try:
+        return list(example_args(module))
+    except ExportError as error:
+        raise InputError(str(error)) from error
+
+
 def _against_torch(
     subject: _Subject,
     report: VerifyReport,
     checkpoint: str | Path | None,
     module: nn.Module | None,
-    args: Sequence[Tensor] | None,
+    args: Sequence[Tensor] | Tensor | None,
     per_layer: bool,
     atol: float | None,
     note: Callable[[str], None],
 ) -> None:
     for package in ("torch", "onnxscript"):
         require(package, "comparing with PyTorch")
+    from torch import nn
+
     from ..checkpoints import load_checkpoint
     from ..exporter.pipeline import evaluating
-    from ..exporter.plan import example_args, weights_digest
+    from ..exporter.plan import weights_digest
     from ..exporter.ports import turn
     from .reference import Reference, compare_grid, grid
 
@@ -158,9 +178,13 @@ def _against_torch(
                 f"the file was exported from another checkpoint ({recorded.get('name')}): "
                 "its sha256 differs"
             )
-    assert module is not None
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"module is {shown(module)}, expected a torch.nn.Module: a checkpoint file goes into "
+            "checkpoint"
+        )
     with evaluating(module):
-        example = example_args(module) if args is None else list(args)
+        example = _example(module, args)
         if len(example) != len(metadata.inputs):
             raise ModelError(
                 f"{path} has {len(metadata.inputs)} inputs, the PyTorch model got {len(example)} "
