@@ -24,8 +24,8 @@ from models import (
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from qrnn_deploy.errors import ExportError
-from qrnn_deploy.exporter import export
+from qrnn_deploy.errors import ExportError, InputError
+from qrnn_deploy.exporter import export, export_checkpoint
 from qrnn_deploy.exporter.graph import pool_nodes
 from qrnn_deploy.metadata import KEY, Metadata
 from qrnn_deploy.nn import QRNN, QRNNLayer
@@ -89,6 +89,18 @@ def test_float16_keeps_pooling_states_in_float32(states, tmp_path):
     assert_equals_torch(module, report, atol=2e-3)
     kinds = {s.kind: s.dtype for s in report.metadata.states}
     assert kinds == {"c": "float32", "x": "float16"}
+
+
+def test_what_is_no_module_and_no_path_is_named(tmp_path):
+    for call, message in (
+        (lambda: export("m.pt", tmp_path / "m.onnx"), "module is 'm.pt'.*export_checkpoint"),
+        (lambda: export(build("fo"), None), "path is None, expected the path of a file"),
+        (lambda: export_checkpoint(None, "m.onnx"), "checkpoint is None, expected the path of a"),
+        (lambda: export_checkpoint("m.pt", None), "path is None, expected the path of a file"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
 
 
 def test_bfloat16_exports_and_says_where_it_cannot_run(tmp_path):

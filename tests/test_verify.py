@@ -329,6 +329,32 @@ def test_contradictory_arguments(pair):
         verify(model, per_layer=True)
 
 
+class Only(nn.Module):
+    """The outputs of a stack without its state."""
+
+    def __init__(self, stack: nn.Module) -> None:
+        super().__init__()
+        self.stack = stack
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stack(x)[0]
+
+
+def test_arguments_that_are_none_of_the_kinds_are_named(tmp_path):
+    path, module = tmp_path / "m.onnx", nn.Sequential(Only(build("fo"))).eval()
+    example = torch.randn(2, 7, 5)
+    export(module, path, example, golden=False)
+    assert verify(path, module=module, args=example, only=["function"]).passed
+    for arguments, message in (
+        ({"module": module}, "Sequential is not a module of qrnn_deploy.nn: expected `args`"),
+        ({"module": "m.pt"}, "module is 'm.pt', expected a torch.nn.Module: .* into checkpoint"),
+    ):
+        with pytest.raises(InputError, match=message):
+            verify(path, only=["function"], **arguments)
+    with pytest.raises(InputError, match="model is None, expected the path of a file"):
+        verify(None)
+
+
 def test_comparison_of_odd_values():
     """NaN where the other has a number, infinity and wrong shapes never pass."""
     one = np.ones(3)
