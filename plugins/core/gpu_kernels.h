@@ -7,8 +7,11 @@
 //   barrier()                     of the block's threads
 //   shared()                      the block's memory, floats
 //   take_ticket(counter)          an atomic increment; the old value
-//   publish(flag, value)          store; what the block wrote before its last barrier is seen by
-//   wait_for(flag, value)         who has waited until the flag was at least `value`
+//   publish(word, value)          an atomic store, seen by other blocks at some later time
+//   peek(word)                    an atomic load
+//   publish_in_order, peek_in_order  the same; what came before the store comes before what follows
+//                                 a load that saw it
+//   pause()                       between two peeks
 //
 // Walk order: step i of a row is t = i, or t = length-1-i where `reverse`; beyond the length both
 // are t = i, and h is zero there.
@@ -47,10 +50,9 @@ struct GpuCall {
     // kScan and kChain
     int warps;
     // kChain
-    uint32_t* ticket;
-    uint32_t* flags;  // [chunks, groups]
-    float* segments;  // [chunks, groups, 2, channels_per_thread, kWarp]
-    float* states;    // [anchors, groups, channels_per_thread, kWarp]
+    uint32_t* tickets;   // [groups]
+    uint64_t* segments;  // [chunks, groups, channels_per_thread, kWarp]
+    uint64_t* states;    // [anchors, groups, channels_per_thread, kWarp]
     int groups;
 };
 
@@ -335,13 +337,27 @@ QRNN_HD void scan_kernel(Context& context, const GpuCall<T>& a) {
     if (lane.exists && lane.length == 0 && warp == 0) lane.store_state(a.c_T, c0);
 }
 
-// kChain: a block takes one chunk of one group, in the order of its ticket: the blocks of all
-// earlier chunks have started, so waiting for them ends. It publishes its segment before it waits;
-// then it joins the segments since the last anchor, its warps a share each, always in the same
-// order. Anchors (every kAnchorEvery-th chunk) publish the state at their end, so that the number
-// of segments to join stays bounded. Shared memory: (2 * warps + 1) segments.
+// A segment or a state as one word, so that it is published and read as a whole. A word of zeros is
+// not there yet: no bits of a share are inverted to 0, since its NaN is made the usual one.
+QRNN_HD uint64_t segment_word(float share, float state) {
+    const uint32_t bits = share != share ? 0x7fc00000u : storage_detail::bits(share);
+    return static_cast<uint64_t>(~bits) << 32 | storage_detail::bits(state);
+}
+QRNN_HD uint64_t state_word(float state) { return uint64_t{1} << 32 | storage_detail::bits(state); }
+QRNN_HD bool is_there(uint64_t word) { return word >> 32 != 0; }
+QRNN_HD float share_in(uint64_t word) {
+    return storage_detail::value(~static_cast<uint32_t>(word >> 32));
+}
+QRNN_HD float state_in(uint64_t word) { return storage_detail::value(static_cast<uint32_t>(word)); }
+
+// kChain: a block takes a chunk of its group, in the order of the group's tickets: the blocks of
+// all earlier chunks have started, so waiting for them ends. It publishes its segment before it
+// waits; then it joins the segments since the last anchor, its warps a share each, always in the
+// same order. Anchors (every kAnchorEvery-th chunk) publish the state at their end, so that the
+// number of segments to join stays bounded. Shared memory: (2 * warps + 1) segments.
 //
-// c0 is read by the blocks of chunk 0 alone, and c_T written only after them: they may be one.
+// c0 is read by the blocks of chunk 0 alone, before their second barrier, and c_T is written by
+// those who have seen what they published in order after it: c0 and c_T may be one.
 template <class T, Pooling P, bool kTanh, int kCount, int kSteps, class Context>
 QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     using S = Span<T, P, kTanh, kCount, kSteps>;
@@ -349,34 +365,34 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     using M = typename S::M;
     using V = typename S::V;
     constexpr int kFloats = kSegmentFloats<Context, kCount>;
-    constexpr uint32_t kSegmentIsThere = 1, kStateIsThere = 2;
+    constexpr int kWords = kCount * Context::kWarp;
+    constexpr int kAtOnce = 4;                        // segments whose words are asked for together
     float* const own = context.shared();              // of this chunk's spans
     float* const joined = own + a.warps * kFloats;    // of each warp's share of earlier chunks
-    float* const extra = joined + a.warps * kFloats;  // first the ticket
+    float* const extra = joined + a.warps * kFloats;  // the ticket
+    const int x = context.thread() % Context::kWarp;
+    const int warp = context.thread() / Context::kWarp;
+    const int group = static_cast<int>(context.block() % a.groups);
 
     if (context.thread() == 0) {
-        const uint32_t taken = context.take_ticket(a.ticket);
-        memcpy(extra, &taken, sizeof taken);
+        const uint32_t ticket = context.take_ticket(a.tickets + group);
+        memcpy(extra, &ticket, sizeof ticket);
     }
+    const L lane(a, static_cast<int64_t>(group) * Context::kWarp + x);
     context.barrier();
     uint32_t ticket;
     memcpy(&ticket, extra, sizeof ticket);
-    const int chunk = static_cast<int>(ticket / static_cast<uint32_t>(a.groups));
-    const int group = static_cast<int>(ticket % static_cast<uint32_t>(a.groups));
-    const int x = context.thread() % Context::kWarp;
-    const int warp = context.thread() / Context::kWarp;
-    const L lane(a, static_cast<int64_t>(group) * Context::kWarp + x);
-    const int chunk_steps = a.warps * kSteps;
-    const int chunk_begin = chunk * chunk_steps;
-    const int begin = chunk_begin + warp * kSteps;
-    const auto slot = [&a, group](int of_chunk) {
-        return static_cast<int64_t>(of_chunk) * a.groups + group;
+    const int chunk = static_cast<int>(ticket);
+    const int begin = (chunk * a.warps + warp) * kSteps;
+    const auto segment_of = [&](int k) {
+        return a.segments + (static_cast<int64_t>(k) * a.groups + group) * kWords + x;
     };
-    const auto anchor_state = [&a, group](int anchor) {
-        return a.states + (static_cast<int64_t>(anchor / kAnchorEvery) * a.groups + group) *
-                              (kCount * Context::kWarp);
+    const auto state_of = [&](int anchor) {
+        return a.states +
+               (static_cast<int64_t>(anchor / kAnchorEvery) * a.groups + group) * kWords + x;
     };
 
+    V c = chunk == 0 ? lane.state(a.c0) : M::set(0.0f);
     S span;
     {
         typename S::Raw raw[kSteps][L::kGates] = {};
@@ -386,45 +402,67 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     context.barrier();
 
     // The state before the chunk, in every warp.
-    V c = M::set(0.0f);
-    if (chunk == 0) {
-        c = lane.state(a.c0);
-    } else {
+    if (chunk > 0) {
         if (warp == 0) {
             Segment<M> run = no_steps<M, P>();
             QRNN_UNROLL_BY(4)
             for (int w = 0; w < a.warps; ++w) {
                 run = join<M, P>(run, get_segment<Context, kCount, M>(own + w * kFloats, x));
             }
-            put_segment<Context, kCount>(a.segments + slot(chunk) * kFloats, x, run);
+            QRNN_UNROLL
+            for (int i = 0; i < kCount; ++i) {
+                context.publish(segment_of(chunk) + i * Context::kWarp,
+                                segment_word(channel(run.share, i), channel(run.state, i)));
+            }
         }
-        context.barrier();
-        if (context.thread() == 0) context.publish(a.flags + slot(chunk), kSegmentIsThere);
-
         const int anchor = (chunk - 1) / kAnchorEvery * kAnchorEvery;
         const int earlier = chunk - anchor - 1;  // segments to join
-        for (int k = context.thread(); k <= earlier; k += a.warps * Context::kWarp) {
-            context.wait_for(a.flags + slot(anchor + k), k == 0 ? kStateIsThere : kSegmentIsThere);
-        }
-        context.barrier();
         const int from = anchor + 1 + earlier * warp / a.warps;
         const int to = anchor + 1 + earlier * (warp + 1) / a.warps;
-        if (from < to) {
-            Segment<M> run = get_segment<Context, kCount, M>(a.segments + slot(from) * kFloats, x);
-            QRNN_UNROLL_BY(4)
-            for (int k = from + 1; k < to; ++k) {
-                run = join<M, P>(
-                    run, get_segment<Context, kCount, M>(a.segments + slot(k) * kFloats, x));
+        Segment<M> run = no_steps<M, P>();
+        QRNN_UNROLL_BY(1)
+        for (int first = from; first < to; first += kAtOnce) {
+            uint64_t words[kAtOnce][kCount] = {};
+            QRNN_UNROLL
+            for (int k = 0; k < kAtOnce; ++k) {
+                QRNN_UNROLL
+                for (int i = 0; i < kCount; ++i) {
+                    if (first + k < to) {
+                        words[k][i] = context.peek(segment_of(first + k) + i * Context::kWarp);
+                    }
+                }
             }
-            put_segment<Context, kCount>(joined + warp * kFloats, x, run);
+            QRNN_UNROLL
+            for (int k = 0; k < kAtOnce; ++k) {
+                if (first + k >= to) break;
+                Segment<M> next;
+                QRNN_UNROLL
+                for (int i = 0; i < kCount; ++i) {
+                    while (!is_there(words[k][i])) {
+                        context.pause();
+                        words[k][i] = context.peek(segment_of(first + k) + i * Context::kWarp);
+                    }
+                    set_channel(next.share, i, share_in(words[k][i]));
+                    set_channel(next.state, i, state_in(words[k][i]));
+                }
+                run = join<M, P>(run, next);
+            }
         }
-        get(anchor_state(anchor) + x, Context::kWarp, &c);
+        put_segment<Context, kCount>(joined + warp * kFloats, x, run);
+        QRNN_UNROLL
+        for (int i = 0; i < kCount; ++i) {
+            uint64_t word = context.peek_in_order(state_of(anchor) + i * Context::kWarp);
+            while (!is_there(word)) {
+                context.pause();
+                word = context.peek_in_order(state_of(anchor) + i * Context::kWarp);
+            }
+            set_channel(c, i, state_in(word));
+        }
         context.barrier();
-        QRNN_UNROLL_BY(2)
+        QRNN_UNROLL_BY(4)
         for (int w = 0; w < a.warps; ++w) {
-            const int first = anchor + 1 + earlier * w / a.warps;
-            const int last = anchor + 1 + earlier * (w + 1) / a.warps;
-            if (first < last) {
+            // An empty share would turn an infinite state into NaN.
+            if (earlier * w / a.warps < earlier * (w + 1) / a.warps) {
                 c = apply<M, P>(get_segment<Context, kCount, M>(joined + w * kFloats, x), c);
             }
         }
@@ -436,10 +474,12 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         if (w == warp) mine = c;
         c = apply<M, P>(get_segment<Context, kCount, M>(own + w * kFloats, x), c);
     }
-    if (chunk % kAnchorEvery == 0) {
-        if (warp == 0) put(anchor_state(chunk) + x, Context::kWarp, c);
-        context.barrier();
-        if (context.thread() == 0) context.publish(a.flags + slot(chunk), kStateIsThere);
+    if (chunk % kAnchorEvery == 0 && warp == 0) {
+        QRNN_UNROLL
+        for (int i = 0; i < kCount; ++i) {
+            context.publish_in_order(state_of(chunk) + i * Context::kWarp,
+                                     state_word(channel(c, i)));
+        }
     }
     span.replay(a, lane, begin, mine);
     // After a barrier: c_T may be c0, which the other warps have read.

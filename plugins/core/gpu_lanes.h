@@ -191,6 +191,18 @@ QRNN_HD void get(const float* p, int64_t stride, Pair* x) {
     x->b = p[stride];
 }
 
+// One channel of a thread's.
+QRNN_HD float channel(float x, int) { return x; }
+QRNN_HD void set_channel(float& x, int, float value) { x = value; }
+template <class Pair>
+QRNN_HD float channel(const Pair& x, int i) {
+    return i == 0 ? x.a : x.b;
+}
+template <class Pair>
+QRNN_HD void set_channel(Pair& x, int i, float value) {
+    (i == 0 ? x.a : x.b) = value;
+}
+
 }  // namespace qrnn
 
 #endif  // QRNN_DEPLOY_CORE_GPU_LANES_H_

@@ -21,23 +21,33 @@ struct DeviceThread {
         return memory;
     }
     __device__ uint32_t take_ticket(uint32_t* counter) { return atomicAdd(counter, 1u); }
-    __device__ void publish(uint32_t* flag, uint32_t value) {
-        asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)),
-                     "r"(value)
+    __device__ void publish(uint64_t* word, uint64_t value) {
+        asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(word)),
+                     "l"(value)
                      : "memory");
     }
-    __device__ void wait_for(const uint32_t* flag, uint32_t value) {
-        const size_t address = __cvta_generic_to_global(flag);
-        uint32_t seen;
-        for (;;) {
-            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-                         : "=r"(seen)
-                         : "l"(address)
-                         : "memory");
-            if (seen >= value) return;
-            __nanosleep(20);
-        }
+    __device__ void publish_in_order(uint64_t* word, uint64_t value) {
+        asm volatile("st.release.gpu.global.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(word)),
+                     "l"(value)
+                     : "memory");
     }
+    __device__ uint64_t peek(const uint64_t* word) {
+        uint64_t value;
+        asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];"
+                     : "=l"(value)
+                     : "l"(__cvta_generic_to_global(word))
+                     : "memory");
+        return value;
+    }
+    __device__ uint64_t peek_in_order(const uint64_t* word) {
+        uint64_t value;
+        asm volatile("ld.acquire.gpu.global.u64 %0, [%1];"
+                     : "=l"(value)
+                     : "l"(__cvta_generic_to_global(word))
+                     : "memory");
+        return value;
+    }
+    __device__ void pause() { __nanosleep(20); }
 };
 
 // The second figure is the number of blocks that are to fit a multiprocessor.
@@ -61,8 +71,14 @@ __global__ void QRNN_BOUNDS(GpuRegime::kScan, 1) qrnn_scan(const GpuCall<T> call
     scan_kernel<T, P, kTanh, kCount, kSteps>(context, call);
 }
 
+// A block of kChain waits several times; others fill the gaps. As many as fit without spills.
+template <Pooling P, int kCount>
+constexpr int kChainBlocks = kCount == 2         ? 2
+                             : gate_count(P) < 4 ? 4
+                                                 : 3;
+
 template <class T, Pooling P, bool kTanh, int kCount, int kSteps>
-__global__ void QRNN_BOUNDS(GpuRegime::kChain, kCount == 1 && gate_count(P) < 4 ? 3 : 2)
+__global__ void QRNN_BOUNDS(GpuRegime::kChain, (kChainBlocks<P, kCount>))
     qrnn_chain(const GpuCall<T> call) {
     DeviceThread context;
     chain_kernel<T, P, kTanh, kCount, kSteps>(context, call);
@@ -99,12 +115,11 @@ cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& 
             blocks *= layout.chunks;
             kernel = reinterpret_cast<const void*>(&qrnn_chain<T, P, kTanh, kCount, kSteps>);
             shared += kSegmentBytes;
-            call.ticket = reinterpret_cast<uint32_t*>(workspace);
-            call.flags = reinterpret_cast<uint32_t*>(workspace + layout.flags);
-            call.segments = reinterpret_cast<float*>(workspace + layout.segments);
-            call.states = reinterpret_cast<float*>(workspace + layout.states);
+            call.tickets = reinterpret_cast<uint32_t*>(workspace);
+            call.segments = reinterpret_cast<uint64_t*>(workspace + layout.segments);
+            call.states = reinterpret_cast<uint64_t*>(workspace + layout.states);
             call.groups = static_cast<int>(layout.groups);
-            const cudaError_t zeroed = cudaMemsetAsync(workspace, 0, layout.zeroed, stream);
+            const cudaError_t zeroed = cudaMemsetAsync(workspace, 0, layout.bytes, stream);
             if (zeroed != cudaSuccess) return zeroed;
         }
     } else {

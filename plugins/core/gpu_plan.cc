@@ -55,20 +55,15 @@ bool plan_fits(const GpuPlan& plan, const PoolArguments& a) {
 
 ChainLayout chain_layout(int64_t steps, int64_t batch, int64_t hidden, int channels_per_thread,
                          int warps, int span, int warp_lanes) {
+    const int64_t group_lanes = static_cast<int64_t>(warp_lanes) * channels_per_thread;
     ChainLayout layout;
-    layout.chunk_steps = static_cast<int64_t>(warps) * span;
-    layout.chunks = divide_up(steps, layout.chunk_steps);
-    layout.group_lanes = static_cast<int64_t>(warp_lanes) * channels_per_thread;
-    layout.groups = divide_up(batch * hidden, layout.group_lanes);
-    const size_t blocks = static_cast<size_t>(layout.chunks * layout.groups);
-    const size_t lanes = static_cast<size_t>(layout.groups * layout.group_lanes);
+    layout.chunks = divide_up(steps, static_cast<int64_t>(warps) * span);
+    layout.groups = divide_up(batch * hidden, group_lanes);
+    const size_t lanes = static_cast<size_t>(layout.groups * group_lanes);
     const size_t anchors = static_cast<size_t>(divide_up(layout.chunks, kAnchorEvery));
-    layout.flags = sizeof(uint32_t);  // after the ticket
-    layout.zeroed = layout.flags + blocks * sizeof(uint32_t);
-    layout.segments = align(layout.zeroed);
-    layout.states =
-        layout.segments + align(2 * static_cast<size_t>(layout.chunks) * lanes * sizeof(float));
-    layout.bytes = layout.states + align(anchors * lanes * sizeof(float));
+    layout.segments = align(static_cast<size_t>(layout.groups) * sizeof(uint32_t));
+    layout.states = layout.segments + static_cast<size_t>(layout.chunks) * lanes * sizeof(uint64_t);
+    layout.bytes = layout.states + anchors * lanes * sizeof(uint64_t);
     return layout;
 }
 

@@ -44,12 +44,12 @@ bool pairs_allowed(const PoolArguments& arguments);
 // Whether there is a kernel for that plan; the workspace is the caller's matter.
 bool plan_fits(const GpuPlan& plan, const PoolArguments& arguments);
 
-// The parts of the workspace of kChain, in bytes from its start. Only the first `zeroed` bytes
-// must be zero when the kernel starts. Its lane count is rounded up to whole groups.
+// The workspace of kChain: a ticket per group, then two arrays at these offsets from its start.
+// All of it must be zero when the kernel starts.
 struct ChainLayout {
-    int64_t chunk_steps, chunks, groups, group_lanes;
-    size_t flags, segments, states;  // offsets
-    size_t zeroed, bytes;
+    int64_t chunks, groups;
+    size_t segments, states;
+    size_t bytes;
 };
 ChainLayout chain_layout(int64_t steps, int64_t batch, int64_t hidden, int channels_per_thread,
                          int warps, int span = kSpan, int warp_lanes = kGpuWarp);

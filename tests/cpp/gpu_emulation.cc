@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <condition_variable>
 #include <cstring>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -74,10 +72,35 @@ class Threads {
     bool stop_ = false;
 };
 
+// Not std::barrier: the waiting lists of libstdc++'s are shared between all barriers of a process,
+// and order the threads of different blocks, which hides their races from ThreadSanitizer.
+class Barrier {
+  public:
+    explicit Barrier(int threads) : threads_(threads) {}
+    void arrive_and_wait() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        const int64_t round = round_;
+        if (++waiting_ == threads_) {
+            waiting_ = 0;
+            ++round_;
+            all_here_.notify_all();
+        } else {
+            all_here_.wait(lock, [&] { return round_ != round; });
+        }
+    }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable all_here_;
+    const int threads_;
+    int waiting_ = 0;
+    int64_t round_ = 0;
+};
+
 // A multiprocessor's place for one block at a time.
 struct Slot {
     Slot(int threads, size_t floats) : barrier(threads), shared(floats) {}
-    std::barrier<> barrier;
+    Barrier barrier;
     std::vector<float> shared;
 };
 
@@ -97,23 +120,24 @@ class HostThread {
     uint32_t take_ticket(uint32_t* counter) {
         return std::atomic_ref<uint32_t>(*counter).fetch_add(1, std::memory_order_relaxed);
     }
+    void publish(uint64_t* word, uint64_t value) {
+        std::atomic_ref<uint64_t>(*word).store(value, std::memory_order_relaxed);
+    }
+    uint64_t peek(const uint64_t* word) {
+        return std::atomic_ref<uint64_t>(*const_cast<uint64_t*>(word))
+            .load(std::memory_order_relaxed);
+    }
     // The orders are constants: GCC takes one that is not for sequentially consistent.
-    void publish(uint32_t* flag, uint32_t value) {
-        const std::atomic_ref<uint32_t> shared_flag(*flag);
-        if (mutation_.weak_flags) {
-            shared_flag.store(value, std::memory_order_relaxed);
-        } else {
-            shared_flag.store(value, std::memory_order_release);
-        }
+    void publish_in_order(uint64_t* word, uint64_t value) {
+        if (mutation_.weak_order) return publish(word, value);
+        std::atomic_ref<uint64_t>(*word).store(value, std::memory_order_release);
     }
-    void wait_for(const uint32_t* flag, uint32_t value) {
-        const std::atomic_ref<uint32_t> shared_flag(*const_cast<uint32_t*>(flag));
-        const auto seen = [&] {
-            return mutation_.weak_flags ? shared_flag.load(std::memory_order_relaxed)
-                                        : shared_flag.load(std::memory_order_acquire);
-        };
-        while (seen() < value) std::this_thread::yield();
+    uint64_t peek_in_order(const uint64_t* word) {
+        if (mutation_.weak_order) return peek(word);
+        return std::atomic_ref<uint64_t>(*const_cast<uint64_t*>(word))
+            .load(std::memory_order_acquire);
     }
+    void pause() { std::this_thread::yield(); }
 
   private:
     Slot& slot_;
@@ -172,14 +196,11 @@ bool run(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan, int block
             return true;
         case GpuRegime::kChain: break;
     }
-    std::vector<float> workspace(layout.bytes / sizeof(float),
-                                 std::numeric_limits<float>::quiet_NaN());
+    std::vector<uint64_t> workspace(layout.bytes / sizeof(uint64_t));
     char* const bytes = reinterpret_cast<char*>(workspace.data());
-    std::memset(bytes, 0, layout.zeroed);
-    call.ticket = reinterpret_cast<uint32_t*>(bytes);
-    call.flags = reinterpret_cast<uint32_t*>(bytes + layout.flags);
-    call.segments = reinterpret_cast<float*>(bytes + layout.segments);
-    call.states = reinterpret_cast<float*>(bytes + layout.states);
+    call.tickets = reinterpret_cast<uint32_t*>(bytes);
+    call.segments = reinterpret_cast<uint64_t*>(bytes + layout.segments);
+    call.states = reinterpret_cast<uint64_t*>(bytes + layout.states);
     call.groups = static_cast<int>(layout.groups);
     launch(layout.chunks * layout.groups, threads, (2 * plan.warps + 1) * kFloats, blocks_at_once,
            mutation, [&](HostThread& context) {

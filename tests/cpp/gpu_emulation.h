@@ -15,11 +15,11 @@ constexpr int kWarp = 4;
 // What is broken on purpose, to show that the tests would notice.
 struct Mutation {
     int skipped_barrier = 0;  // the n-th of every block, from 1; 0 for none
-    bool weak_flags = false;  // flags are published and awaited without ordering anything else
+    bool weak_order = false;  // publish_in_order and peek_in_order order nothing else
 };
 
 // Pools on the host by that plan, `blocks_at_once` blocks side by side. False where no kernel is
-// compiled for it. The workspace is made here, full of NaN where the kernel need not find zeros.
+// compiled for it. The workspace is made here.
 bool pool(const qrnn::PoolArguments& arguments, const qrnn::GpuPlan& plan, int blocks_at_once,
           const Mutation& mutation = {});
 

@@ -1,9 +1,9 @@
 // The kernels whose threads depend on each other, on the host under ThreadSanitizer (make tsan):
 // several blocks at once, several chunks, more chunks than there are between two anchors.
 //
-//   gpu_race_test                         must pass, and find the answer of the double reference
+//   gpu_race_test                          must pass, and find the double reference's answer
 //   gpu_race_test REGIME --skip-barrier N  leaves the N-th barrier of every block out: must be
-//   found gpu_race_test chain --weak-flags       flags that order nothing: must be found
+//   found gpu_race_test chain --weak-order       states are published in no order: must be found
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -52,8 +52,8 @@ bool check(GpuRegime regime, const Shape& shape, bool reverse,
     a.lengths = p.lengths.data();
     a.h = h.data();
     a.c_T = state.data();  // in place: the harder case
-    // 4 at once: a group of lanes is then not always in the hands of the same threads.
-    gpu_emulation::pool(a, {regime, 1, shape.warps}, 4, mutation);
+    // 5 at once, which no number of groups here divides: else a group would have the same threads.
+    gpu_emulation::pool(a, {regime, 1, shape.warps}, 5, mutation);
     for (size_t i = 0; i < h.size(); ++i) {
         if (!(std::fabs(h[i] - answer.h[i]) <= 4e-6)) return false;
     }
@@ -69,12 +69,12 @@ int main(int argc, char** argv) {
     gpu_emulation::Mutation mutation;
     const std::string regime = argc > 1 ? argv[1] : "all";
     for (int i = 2; i < argc; ++i) {
-        if (std::strcmp(argv[i], "--weak-flags") == 0) mutation.weak_flags = true;
+        if (std::strcmp(argv[i], "--weak-order") == 0) mutation.weak_order = true;
         if (std::strcmp(argv[i], "--skip-barrier") == 0 && i + 1 < argc) {
             mutation.skipped_barrier = std::atoi(argv[++i]);
         }
     }
-    const bool broken = mutation.skipped_barrier != 0 || mutation.weak_flags;
+    const bool broken = mutation.skipped_barrier != 0 || mutation.weak_order;
     bool right = true;
     const Shape shapes[] = {{70, 3, 5, 2}, {800, 1, 9, 1}, {90, 2, 4, 3}};
     // One round may order two threads by chance.
