@@ -186,7 +186,7 @@ def test_failed_read_is_not_blamed_on_the_output(folder, capsys):
 def test_the_model_is_no_input(folder, capsys):
     (folder / "linked.onnx").symlink_to("m.onnx")
     for source in ("m.onnx", "linked.onnx"):
-        line = mistake(capsys, "run", "m.onnx", source)
+        line = mistake(capsys, "run", "m.onnx", source, "-o", "y.raw")
         assert line.startswith(f"INPUT {source} is the same file as MODEL")
 
 
