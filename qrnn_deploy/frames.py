@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._heads import HEADS
 from .errors import InputError, ModelError
 from .metadata import Metadata, PortInfo
 
@@ -26,45 +26,6 @@ WHOLE = 2**62
 
 _BLOCK = 2**20
 """Bytes asked for at once: Python sets that much memory aside before it reads."""
-
-
-@dataclass(frozen=True)
-class _Head:
-    """How a kind of file begins: with certain bytes at certain offsets.
-
-    They are so many that frames of numbers never begin so.
-    """
-
-    what: str
-    advice: str
-    parts: tuple[tuple[int, bytes], ...]
-
-    def fits(self, data: bytes) -> bool:
-        """Whether ``data`` begins so."""
-        whole = all(data[at : at + len(part)] == part for at, part in self.parts)
-        return whole and self.may_become(data)
-
-    def may_become(self, data: bytes) -> bool:
-        """Whether ``data`` begins so as far as it goes. No file begins as silence does."""
-        begun = all(part.startswith(data[at : at + len(part)]) for at, part in self.parts)
-        return begun and any(data[:4])
-
-
-_RAW = "give the float32 frames alone"
-_HEADS = (
-    _Head("a .npy file", "add --format npy", ((0, b"\x93NUMPY"),)),
-    _Head(
-        "a zip archive (.npz, .pt)",
-        "write its array with numpy.save and add --format npy",
-        ((0, b"PK\x03\x04"),),
-    ),
-    # Eight bytes of length, here below 16 MiB, then JSON.
-    _Head("a safetensors file", _RAW, ((3, bytes(5)), (8, b'{"'))),
-    _Head("an ONNX file", _RAW, ((0, b"\x08"), (2, b"\x12\x0bqrnn-deploy"))),
-    _Head("an ONNX file", _RAW, ((0, b"\x08"), (2, b"\x12\x07pytorch"))),
-    _Head("a program or a library (ELF)", _RAW, ((0, b"\x7fELF"), (6, b"\x01"))),
-    _Head("a sound file (.wav)", _RAW, ((0, b"RIFF"), (8, b"WAVE"))),
-)
 
 
 class ByteSource(Protocol):
@@ -304,10 +265,10 @@ def _read_start(source: ByteSource, size: int) -> bytes:
         InputError: a header, which as float32 would be frames of garbage.
     """
     data = more = _read(source, size)
-    while more and any(head.may_become(data) and not head.fits(data) for head in _HEADS):
+    while more and any(head.may_become(data) and not head.fits(data) for head in HEADS):
         more = _read(source, size)
         data += more
-    for head in _HEADS:
+    for head in HEADS:
         if head.fits(data):
             raise InputError(
                 f"the input looks like {head.what}, not like raw frames: {head.advice}"
