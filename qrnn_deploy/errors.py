@@ -40,6 +40,10 @@ class EngineError(QrnnDeployError):
     """A TensorRT engine that cannot be built, or not be used here, or whose files do not fit."""
 
 
+class ProofError(EngineError):
+    """A built engine does not hold what was asked for, or does not let it be seen."""
+
+
 class DeviceError(QrnnDeployError):
     """A device that is absent, or that its execution provider cannot use here."""
 
