@@ -86,9 +86,9 @@ reference::Problem problem_of(const Case& c) {
     return p;
 }
 
-void compare(const char* what, const Case& c, const std::vector<char>& got,
-             const std::vector<double>& expected, const std::vector<double>& bound,
-             qrnn::Storage storage) {
+// The largest error as a share of what is allowed; NaN where a value is NaN.
+double worst_share(const Case& c, const std::vector<char>& got, const std::vector<double>& expected,
+                   const std::vector<double>& bound, qrnn::Storage storage) {
     const auto format = storage_bits::format_of(storage);
     // The bound is the CPU's, for activations of 1e-6; the GPU's are looser in 16 bits
     // (tanh 2^-11), and T steps may keep what each adds.
@@ -100,10 +100,34 @@ void compare(const char* what, const Case& c, const std::vector<char>& got,
             c.storage == qrnn::Storage::kFloat32
                 ? loose * bound[i] + 1e-6
                 : 4e-3 + (storage == c.storage ? format.half_unit() * std::fabs(expected[i]) : 0.0);
-        worst = std::max(worst, std::fabs(value - expected[i]) / allowed);
+        const double share = std::fabs(value - expected[i]) / allowed;
+        if (!(share <= worst)) worst = share;
+        if (std::isnan(worst)) break;
     }
+    return worst;
+}
+
+void compare(const char* what, const Case& c, const std::vector<char>& got,
+             const std::vector<double>& expected, const std::vector<double>& bound,
+             qrnn::Storage storage) {
+    const double worst = worst_share(c, got, expected, bound, storage);
     CHECK(worst <= 1.0, "%s of %s, T=%d: %.2f times what is allowed", what, c.op,
           static_cast<int>(c.T), worst);
+}
+
+// The comparison itself: an answer of NaN is wrong wherever it stands.
+void test_comparison() {
+    const Case c = {"QRNNPoolF", "f", DataType::kFLOAT, qrnn::Storage::kFloat32, 1, 1, 1, 3};
+    const std::vector<double> expected(3, 0.5), bound(3, 1e-7);
+    for (int wrong = -1; wrong < 3; ++wrong) {
+        std::vector<char> got(12);
+        for (int i = 0; i < 3; ++i) {
+            const float value = i == wrong ? NAN : 0.5f;
+            std::memcpy(&got[4 * i], &value, sizeof value);
+        }
+        const bool passes = worst_share(c, got, expected, bound, c.storage) <= 1.0;
+        CHECK(passes == (wrong < 0), "NaN at %d", wrong);
+    }
 }
 
 void run_case(const Case& c, cudaStream_t stream, bool captured) {
@@ -237,6 +261,7 @@ int main(int argc, char** argv) {
     creators = get_creators(creator_count);
     CHECK(creator_count == 4, "%d creators", creator_count);
 
+    test_comparison();
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0) {
         test_with_gpu();
