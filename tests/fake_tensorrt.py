@@ -12,8 +12,10 @@ import hashlib
 import json
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,21 +107,25 @@ class HostDevice:
 
     recording: list[Callable[[], None]] | None = None
 
-    def __init__(self, takes_tensors: bool = False) -> None:
+    def __init__(self, takes_tensors: bool = False, card: Card = CARDS.cards[0]) -> None:
         self.takes_tensors = takes_tensors
+        self.card = card
+        self._lock = threading.Lock()
 
     def keeps(self, value: object) -> bool:
         return self.takes_tensors and isinstance(value, torch.Tensor)
 
     def another(self) -> HostDevice:
-        return HostDevice(self.takes_tensors)
+        return HostDevice(self.takes_tensors, self.card)
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        assert not self._lock.locked(), "on a GPU this would wait for ever"
         return Buffer(torch.zeros(shape, dtype=getattr(torch, dtype)), pinned=False)
 
     @contextmanager
     def working(self) -> Iterator[int]:
-        yield STREAM
+        with self._lock:
+            yield STREAM
 
     def wait(self) -> None:
         pass
@@ -137,12 +143,13 @@ class HostDevice:
 
 
 class FakeTensorRT(SimpleNamespace):
-    """A module ``tensorrt`` that keeps the addresses of all runs and the loaded libraries."""
+    """A module ``tensorrt`` that keeps the addresses of all runs and what was loaded and opened."""
 
     def __init__(self) -> None:
         creators = {(name, PLUGIN_VERSION, DOMAIN): object() for name in BY_OP_TYPE}
         self.runs: list[dict[str, int]] = []
         self.captures = 0
+        self.opened: list[str] = []
         self.loaded: list[str] = []
         registry = SimpleNamespace(
             load_library=lambda path: self.loaded.append(path) or object(),
@@ -152,6 +159,7 @@ class FakeTensorRT(SimpleNamespace):
             __version__=VERSION,
             __spec__=ModuleSpec("tensorrt", None),
             ILogger=_Logger,
+            ExecutionContextAllocationStrategy=SimpleNamespace(ON_PROFILE_CHANGE="by profile"),
             TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
             TensorLocation=SimpleNamespace(DEVICE="device", HOST="host"),
             Runtime=lambda logger: _Runtime(self, logger),
@@ -169,6 +177,7 @@ class _Runtime:
         self.module, self.logger = module, logger
 
     def deserialize_cuda_engine(self, data: bytes) -> _Engine | None:
+        self.module.opened.append(hashlib.sha256(data).hexdigest())
         if not data.startswith(b"{"):
             self.logger.log(SimpleNamespace(name="ERROR"), "magicTag does not match")
             return None
@@ -204,9 +213,13 @@ class _Engine:
         return tuple(-1 if dim.dim_param else dim.dim_value for dim in dims)
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace()
+        config = SimpleNamespace()
+        config.set_execution_context_allocation_strategy = partial(setattr, config, "allocation")
+        return config
 
-    def create_execution_context(self, config: Any = None) -> _Context:
+    def create_execution_context(self, how: Any = None) -> _Context:
+        """As the binding, from a configuration or from a way to allocate."""
+        config = how if isinstance(how, SimpleNamespace) else SimpleNamespace(allocation=how)
         return _Context(self, config)
 
 

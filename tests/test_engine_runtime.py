@@ -15,12 +15,12 @@ import needs
 import numpy as np
 import pytest
 import torch
-from fake_tensorrt import VERSION, HostDevice, install, write_engine
+from fake_tensorrt import CARDS, VERSION, HostDevice, install, write_engine
 from models import build
 
 from qrnn_deploy.cli import main
-from qrnn_deploy.engines import build_engine
-from qrnn_deploy.engines.gpu import find_cards
+from qrnn_deploy.engines import build_engine, description
+from qrnn_deploy.engines.gpu import Card, Cards, find_cards
 from qrnn_deploy.engines.manifest import Library, manifest_path
 from qrnn_deploy.engines.plugin import ENVIRONMENT, plugin_sha256
 from qrnn_deploy.errors import EngineError, InputError, ModelError
@@ -165,8 +165,82 @@ def test_graphs_record_kernels_for_their_shapes(files, tensorrt, monkeypatch):
     stream = StreamingSession(files.engine("separate"))
     cut(stream, sequence(1, 4), [1, 3])
     config = {key[1]: plan._execution._context.config for key, plan in stream._plans.items()}
-    assert config[3] is None
+    assert not hasattr(config[3], "dynamic_shapes_kernel_specialization_strategy")
     assert config[1].dynamic_shapes_kernel_specialization_strategy == "eager"
+
+
+def test_contexts_get_memory_for_their_profile(files, tensorrt, tmp_path, monkeypatch):
+    """Each of them would else be allocated for the largest; older versions cannot do otherwise."""
+    x = sequence(1, 4)
+    kinds = SimpleNamespace(EAGER="eager")
+    for rtx in (False, True):
+        if rtx:
+            strategies = "DynamicShapesKernelSpecializationStrategy"
+            monkeypatch.setattr(tensorrt, strategies, kinds, raising=False)
+        stream = StreamingSession(files.engine("separate"))
+        cut(stream, x, [1, 3])
+        found = [plan._execution._context.config.allocation for plan in stream._plans.values()]
+        assert found == ["by profile"] * 2
+    monkeypatch.delattr(tensorrt, "ExecutionContextAllocationStrategy")
+    cut(StreamingSession(files.engine("separate")), x, [1, 3])
+
+
+def test_the_engine_is_read_once(files, tensorrt, tmp_path, monkeypatch):
+    """What the manifest is compared with is what TensorRT gets."""
+    path = write_engine(files.onnx("separate"), tmp_path / "m.engine")
+    reads = []
+    for name in ("open", "read_bytes"):  # read_bytes opens: it counts once more
+        method = getattr(Path, name)
+
+        def count(self, *arguments, method=method, **options):
+            if self == path:
+                reads.append(method.__name__)
+            return method(self, *arguments, **options)
+
+        monkeypatch.setattr(Path, name, count)
+    EngineSession(path)
+    assert reads in (["read_bytes", "open"], ["read_bytes"], ["open"])
+    assert tensorrt.opened == [json.loads(manifest_path(path).read_text())["engine_sha256"]]
+
+
+def test_the_card_in_use_is_looked_at(files, tensorrt, monkeypatch):
+    """Not the first one of the machine: the session may be on another."""
+    other = Card("Another", "sm86")
+    with pytest.raises(EngineError, match=r"for sm90, and the device in use, Another, is sm86"):
+        EngineSession(files.engine("separate"), device=HostDevice(card=other))
+    assert not tensorrt.opened
+    monkeypatch.setattr(description, "find_cards", lambda: Cards((other, *CARDS.cards)))
+    x = sequence(1, 2)
+    assert StreamingSession(files.engine("separate")).step(x).shape == (1, 2, 6)
+    monkeypatch.setattr(description, "find_cards", lambda: Cards((other, other)))
+    with pytest.raises(EngineError, match=r"is for sm90, and Another is sm86: build"):
+        EngineSession(files.engine("separate"))
+
+
+def test_a_failed_capture_is_not_tried_again(files, tensorrt, tmp_path, monkeypatch):
+    """Torch may not survive a second one; other shapes and other streams go without at once."""
+    tries = []
+    capture = HostDevice.capture
+
+    def counting(self, work):
+        tries.append(work)
+        return capture(self, work)
+
+    monkeypatch.setattr(HostDevice, "capture", counting)
+    path = write_engine(files.onnx("separate"), tmp_path / "m.engine", no_capture=True)
+    session = EngineSession(path)
+    with pytest.warns(CudaGraphWarning, match="it is not tried again") as caught:
+        for batch in (1, 2, 1):
+            cut(StreamingSession(session, batch), sequence(batch, 3), [1] * 3)
+    assert len(tries) == len(caught) == 1
+    strict = EngineSession(path, cuda_graph="require")
+    first, second = StreamingSession(strict), StreamingSession(strict)
+    before = first.save_state()
+    for stream in (first, first, second):
+        with pytest.raises(EngineError, match="leave cuda_graph at 'auto'"):
+            stream.step(sequence(1, 1))
+        assert stream.save_state() == before
+    assert len(tries) == 2
 
 
 def test_graphs_are_optional(files, tensorrt, tmp_path):

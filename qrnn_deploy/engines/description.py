@@ -100,12 +100,10 @@ def _card(manifest: Manifest) -> list[str]:
     wanted = ", ".join(manifest.architectures)
     if not found.cards:
         return [f"it needs a GPU of {wanted}, and {found.obstacle}"]
-    card = found.cards[0]
-    if card.capability in manifest.architectures:
-        return []
-    return [
-        f"it is for {wanted}, and {card.name} is {card.capability}: build the engine again for it"
-    ]
+    if any(card.capability in manifest.architectures for card in found.cards):
+        return []  # a session looks at the one it uses
+    here = dict.fromkeys(f"{card.name} is {card.capability}" for card in found.cards)
+    return [f"it is for {wanted}, and {', '.join(here)}: build the engine again for it"]
 
 
 def _libraries(manifest: Manifest) -> list[str]:

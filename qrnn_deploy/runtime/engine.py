@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from .._arguments import as_path
 from ..engines.description import require_runnable
 from ..engines.manifest import read_manifest
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from ..metadata import Metadata
 from . import feeds
 from .engine_context import Execution, OpenEngine
@@ -44,6 +44,7 @@ class EngineSession:
         cuda_graph: see ``__init__``.
         device: where it runs.
         opened: the engine in TensorRT.
+        graph_obstacle: why steps are not captured any more, after one that could not be.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class EngineSession:
             path: a file written by ``qrnn-deploy build``; ``<path>.json`` lies beside it.
             cuda_graph: whether streams run a chunk of one time step as a CUDA graph: ``auto``
                 warns and goes without where the engine does not allow it, ``require`` fails there.
-            device: default: the current CUDA device of torch.
+            device: default: the CUDA device of torch that is current now, for all streams and
+                runs of this session.
 
         Raises:
             InputError: another ``cuda_graph``, or ``path`` is no path.
@@ -70,11 +72,20 @@ class EngineSession:
         if cuda_graph not in ("auto", "require", "off"):
             raise InputError(f"cuda_graph={cuda_graph!r}: expected 'auto', 'require' or 'off'")
         self.path = as_path(path, "path")
-        self.manifest = read_manifest(self.path)
+        self.manifest = read_manifest(self.path, check_digest=False)  # it comes when it is read
         require_runnable(self.manifest, self.path)
         self.cuda_graph = cuda_graph
+        self.graph_obstacle = ""
         self.device = CudaDevice() if device is None else device
-        self.opened = OpenEngine(self.path, self.manifest)
+        card, wanted = self.device.card, self.manifest.architectures
+        if card.capability not in wanted:
+            raise EngineError(
+                f"{self.path} does not run here: it is for {', '.join(wanted)}, and the device in "
+                f"use, {card.name}, is {card.capability}: build the engine again for it, or choose "
+                "another device (torch.cuda.set_device)"
+            )
+        with cuda_errors(self.path), self.device.working():
+            self.opened = OpenEngine(self.path, self.manifest)
         self._lock = threading.Lock()
         self._executions: dict[int, Execution] = {}
         self._plans: OrderedDict[Any, EnginePlan] = OrderedDict()

@@ -6,10 +6,12 @@ the engine is for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._metadata_check import shown
 from ..engines.backends import BACKENDS, load_backend
 from ..engines.manifest import Manifest
 from ..engines.plugin import find_plugin, register_plugin
@@ -45,6 +47,7 @@ class OpenEngine:
             EngineError: TensorRT refuses the library or the engine, or the engine is not what its
                 manifest says.
         """
+        data = _read(path, manifest)
         backend = BACKENDS[manifest.backend]
         self.path = path
         self.manifest = manifest
@@ -59,10 +62,6 @@ class OpenEngine:
             raise self.error("does not start") from error
         if any(library.embedded for library in manifest.libraries):
             self._runtime.engine_host_code_allowed = True
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"{path} cannot be read: {error.strerror}") from error
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise self.error("cannot open it")
@@ -76,7 +75,7 @@ class OpenEngine:
         return EngineError(f"{self.path}: {self._title} {what}: {reason}")
 
     def execution(self, profile: int, stream: int, *, captured: bool = False) -> Execution:
-        """A context on that profile.
+        """A context on that profile, with memory for its shapes alone where TensorRT offers that.
 
         Args:
             profile: its index.
@@ -87,18 +86,26 @@ class OpenEngine:
         Raises:
             EngineError: TensorRT refuses, for example for want of memory.
         """
-        strategies = getattr(self.trt, "DynamicShapesKernelSpecializationStrategy", None)
-        if captured and strategies is not None:
-            config = self._engine.create_runtime_config()
-            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-            context = self._engine.create_execution_context(config)
-        else:
-            context = self._engine.create_execution_context()
+        context = self._engine.create_execution_context(*self._how(captured))
         if context is None:
             raise self.error("cannot make an execution context")
         if not context.set_optimization_profile_async(profile, stream):
             raise self.error(f"cannot take profile {profile}")
         return Execution(self, context)
+
+    def _how(self, captured: bool) -> list[Any]:
+        """What a context is created with: nothing, a way to allocate, or a configuration."""
+        # Else every context gets the memory of the largest profile.
+        allocation = getattr(self.trt, "ExecutionContextAllocationStrategy", None)
+        by_profile = None if allocation is None else allocation.ON_PROFILE_CHANGE
+        strategies = getattr(self.trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if not captured or strategies is None:
+            return [] if by_profile is None else [by_profile]
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if by_profile is not None:
+            config.set_execution_context_allocation_strategy(by_profile)
+        return [config]
 
     def _check(self) -> None:
         """Compare the engine's ports with the manifest's.
@@ -112,8 +119,8 @@ class OpenEngine:
             name = engine.get_tensor_name(index)
             if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
                 raise EngineError(
-                    f"{self.path} takes {name!r} in host memory: expected all of its inputs and "
-                    "outputs on the GPU; build it anew"
+                    f"{self.path} takes {shown(name)} in host memory: expected all of its "
+                    "inputs and outputs on the GPU; build it anew"
                 )
             found[name] = (
                 engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
@@ -159,7 +166,7 @@ class Execution:
         """
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, tuple(shape)):
-                raise self._opened.error(f"refuses {name!r} of shape {list(shape)}")
+                raise self._opened.error(f"refuses {shown(name)} of shape {list(shape)}")
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an output under the input shapes set last.
@@ -169,7 +176,7 @@ class Execution:
         """
         shape = tuple(self._context.get_tensor_shape(name))
         if any(size < 0 for size in shape):
-            raise self._opened.error(f"does not tell the shape of {name!r} before it runs")
+            raise self._opened.error(f"does not tell the shape of {shown(name)} before it runs")
         return shape
 
     def set_address(self, name: str, address: int) -> None:
@@ -179,7 +186,7 @@ class Execution:
             EngineError: TensorRT refuses it.
         """
         if not self._context.set_tensor_address(name, address):
-            raise self._opened.error(f"refuses the memory of {name!r}")
+            raise self._opened.error(f"refuses the memory of {shown(name)}")
 
     def enqueue(self, stream: int) -> None:
         """Enqueue one run.
@@ -194,6 +201,24 @@ class Execution:
         """Whether a run may become part of a CUDA graph, as far as TensorRT knows before it."""
         ask = getattr(self._context, "is_stream_capturable", None)
         return True if ask is None else bool(ask(stream))
+
+
+def _read(path: Path, manifest: Manifest) -> bytes:
+    """The engine, read once: what is compared with the manifest is what TensorRT gets.
+
+    Raises:
+        EngineError: it cannot be read, or is not the manifest's.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != manifest.engine_sha256:
+        raise EngineError(
+            f"{path} is not the engine that {path.name}.json describes (its sha256 differs): copy "
+            "both files again, or build the engine again"
+        )
+    return data
 
 
 def _named(shape: list[int], symbols: Sequence[int | str]) -> list[int | str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .._optional import require
+from ..engines.gpu import Card
 from ..errors import EngineError, InputError
 from .feeds import Array
 
@@ -76,7 +77,15 @@ class Buffer:
 
 
 class Device(Protocol):
-    """What runs an engine's work; replaced in tests by a machine without a GPU."""
+    """What runs an engine's work; replaced in tests by a machine without a GPU.
+
+    Attributes:
+        card: the GPU that it is.
+    """
+
+    @property
+    def card(self) -> Card:
+        """See above."""
 
     def keeps(self, value: object) -> bool:
         """Whether ``value`` is a tensor that work on this device reads as it is."""
@@ -85,7 +94,7 @@ class Device(Protocol):
         """The same device with a stream of its own."""
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A buffer of zeros.
+        """A buffer of zeros. Not to be called within :meth:`working`.
 
         Raises:
             InputError: memory does not hold it.
@@ -94,24 +103,36 @@ class Device(Protocol):
     def working(self) -> AbstractContextManager[int]:
         """Context in which work is enqueued; yields the stream's handle.
 
-        The work runs after what the caller has enqueued so far, and before what comes later.
+        The work runs after what the caller has enqueued so far, and before what comes later, also
+        where the block ends in an error.
         """
 
     def wait(self) -> None:
         """Wait for all work enqueued so far."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record the work that ``work`` enqueues, without running it; returns what runs it."""
+        """Record the work that ``work`` enqueues, without running it; returns what runs it.
+
+        After a failure it must not be tried again: torch may believe for as long as the process
+        lives that a capture is under way.
+        """
 
     def returned(self, buffer: Buffer) -> Tensor:
         """A copy of the buffer for the caller to keep, enqueued like work."""
 
 
 class CudaDevice:
-    """The current CUDA device of torch."""
+    """A CUDA device of torch, with one stream for the work of engines.
 
-    def __init__(self) -> None:
+    Attributes:
+        card: the GPU that it is.
+    """
+
+    def __init__(self, device: int | None = None) -> None:
         """Take a stream.
+
+        Args:
+            device: its number in torch; default: the current one of this thread.
 
         Raises:
             MissingDependencyError: torch is not installed.
@@ -124,8 +145,11 @@ class CudaDevice:
                 "CUDA build of torch"
             )
         try:
-            self._device = torch.device("cuda", torch.cuda.current_device())
+            number = torch.cuda.current_device() if device is None else device
+            self._device = torch.device("cuda", number)
             self._stream = torch.cuda.Stream(self._device)
+            major, minor = torch.cuda.get_device_capability(self._device)
+            self.card = Card(torch.cuda.get_device_name(self._device), f"sm{major}{minor}")
         except (RuntimeError, AssertionError) as error:
             raise EngineError(f"torch does not start CUDA ({first_line(error)})") from error
         self._torch = torch
@@ -136,14 +160,15 @@ class CudaDevice:
         return isinstance(value, self._torch.Tensor) and value.device == self._device
 
     def another(self) -> CudaDevice:
-        """The same GPU with a stream of its own."""
-        return CudaDevice()
+        """The same GPU, whichever is current now, with a stream of its own."""
+        return CudaDevice(self._device.index)
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A buffer of zeros in GPU memory."""
+        """A buffer of zeros in GPU memory, which belongs to our stream: all its users run there."""
         torch = self._torch
         try:
-            tensor = torch.zeros(shape, dtype=getattr(torch, dtype), device=self._device)
+            with self._lock, torch.cuda.stream(self._stream):
+                tensor = torch.zeros(shape, dtype=getattr(torch, dtype), device=self._device)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             raise InputError(
                 f"no GPU memory for {dtype} {list(shape)} ({first_line(error)})"
@@ -157,9 +182,11 @@ class CudaDevice:
         with self._lock:
             self._caller = cuda.current_stream(self._device)
             self._stream.wait_stream(self._caller)
-            with cuda.stream(self._stream):
-                yield self._stream.cuda_stream
-            self._caller.wait_stream(self._stream)
+            try:
+                with cuda.stream(self._stream):
+                    yield self._stream.cuda_stream
+            finally:
+                self._caller.wait_stream(self._stream)
 
     def wait(self) -> None:
         """Wait for our stream."""
@@ -178,9 +205,15 @@ class CudaDevice:
         return replay
 
     def returned(self, buffer: Buffer) -> Tensor:
-        """A copy of the buffer, marked as used by the caller's stream."""
-        copy = buffer.tensor.clone()
-        copy.record_stream(self._caller)
+        """A copy of the buffer in memory of the caller's stream, on which it will be freed.
+
+        No ``record_stream``: what bears that mark is never freed after a capture that failed in a
+        torch whose allocator does not learn of its end (before PyTorch's change 180395).
+        """
+        with self._torch.cuda.stream(self._caller):
+            copy: Tensor = self._torch.empty_like(buffer.tensor)
+        self._stream.wait_stream(self._caller)  # whoever had that memory before may still read it
+        copy.copy_(buffer.tensor, non_blocking=True)
         return copy
 
 

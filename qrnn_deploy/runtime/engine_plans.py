@@ -92,7 +92,8 @@ class EnginePlan:
     """Buffers for chunks of one set of shapes, and how to run them.
 
     A step binds the states of one side as inputs and those of the other as outputs. With a graph,
-    the first step of each side runs as it is and is then recorded; later ones replay it.
+    the first step of each side runs as it is and is then recorded; later ones replay it. After a
+    recording that failed no plan of the session tries another.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class EnginePlan:
             if port.name.removesuffix("_out") not in states
         }
         self.graphs: list[Callable[[], None] | None] = [None, None]
-        self._records = graph
+        self._wants_graph = graph
 
     def run(self, feed: Mapping[str, Any], side: int) -> dict[str, Any]:
         """One step from the states of ``side``.
@@ -151,9 +152,10 @@ class EnginePlan:
         if graph is not None:
             graph()
             return
+        records = self._wants_graph and not self._refused()
         self._bind(side)
         self._execution.enqueue(stream)
-        if self._records:
+        if records:
             self._record(side, stream)
 
     def _bind(self, side: int) -> None:
@@ -175,11 +177,28 @@ class EnginePlan:
                 return
             except (RuntimeError, EngineError) as error:
                 reason = first_line(error)
-        self._records = False
-        message = f"{self._session.path}: no CUDA graph for one step ({reason})"
-        if self._session.cuda_graph == "require":
-            raise EngineError(f"{message}: leave cuda_graph at 'auto', or build another engine")
-        warnings.warn(f"{message}; steps run without it", CudaGraphWarning, stacklevel=5)
+        self._session.graph_obstacle = reason
+        self._refused()
+        warnings.warn(
+            f"{self._session.path}: no CUDA graph for one step ({reason}); this and later steps "
+            "run without, it is not tried again",
+            CudaGraphWarning,
+            stacklevel=5,
+        )
+
+    def _refused(self) -> bool:
+        """Whether a recording has failed before.
+
+        Raises:
+            EngineError: it has, and graphs are required.
+        """
+        reason = self._session.graph_obstacle
+        if reason and self._session.cuda_graph == "require":
+            raise EngineError(
+                f"{self._session.path}: no CUDA graph for one step ({reason}): leave cuda_graph at "
+                "'auto', or build another engine"
+            )
+        return bool(reason)
 
 
 @contextmanager
