@@ -53,6 +53,60 @@ def test_dry_run_compiles_and_lists(name: str) -> None:
     assert lines[0] == "built build/gpu/libqrnn_gpu.so"
     assert (ROOT / "build/gpu/libqrnn_gpu.so").is_file()
     assert sum(line.startswith("would ") for line in lines) >= 2
+    if name == "test-gpu":
+        plugin = [line for line in lines if "TensorRT plugin: " in line]
+        assert len(plugin) == 1
+        assert plugin[0].startswith(("would run ", "left out "))
+        if plugin[0].startswith("would run "):
+            assert all(Path(path).is_file() for path in plugin[0].split(": ")[1].split())
+
+
+WITHOUT = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Without())
+{then}
+"""
+"""A Python in which some modules are not installed."""
+
+
+def run_without(absent: set[str], then: str) -> subprocess.CompletedProcess[str]:
+    code = WITHOUT.format(absent=absent, then=then)
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_parity_needs_pytest_and_numpy_alone() -> None:
+    """Beside PyTorch: tests/gpu is collected, and skips only for want of a GPU."""
+    arguments = "-q -rs -p no:hypothesispytest -p no:cacheprovider tests/gpu/test_gpu_parity.py"
+    result = run_without(
+        {"hypothesis", "onnx", "onnxruntime", "onnxscript", "ml_dtypes"},
+        f"import pytest; sys.exit(pytest.main({arguments.split()}))",
+    )
+    assert result.returncode in (0, pytest.ExitCode.NO_TESTS_COLLECTED), result.stdout
+    assert "error" not in (result.stdout + result.stderr).lower()
+    if gpu_build.gpu_problem() is not None:
+        assert "SKIPPED [1] tests/gpu/test_gpu_parity.py" in result.stdout
+        assert gpu_build.gpu_problem() in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("absent", "named"), [({"pytest"}, "pytest not"), ({"pytest", "numpy"}, "NumPy and pytest not")]
+)
+def test_missing_packages_are_one_line(absent: set[str], named: str) -> None:
+    then = (
+        "sys.modules.update(dict.fromkeys(sorted(MISSING)))\n"
+        "sys.path.insert(0, 'tests/gpu')\n"
+        "sys.argv = ['run.py']\n"
+        "import run; sys.exit(run.main())"
+    )
+    result = run_without(set(), then.replace("MISSING", repr(sorted(absent))))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"test-gpu: nothing to run: {named} installed")
 
 
 def test_reference_of_the_benchmark() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build/gpu"
+PLUGIN = BUILD / "libqrnn_deploy_tensorrt.so"
+"""The TensorRT plugin, where TensorRT's headers were found."""
 
 
 class CannotBuild(RuntimeError):
@@ -61,6 +64,7 @@ def build() -> Path:
         [
             *(cmake, "-S", str(Path(__file__).parent), "-B", str(BUILD)),
             f"-DQRNN_DEPLOY_CUDA_ARCHITECTURES={architecture()}",
+            f"-DQRNN_DEPLOY_PYTHON={sys.executable}",
         ],
         [cmake, "--build", str(BUILD), "--parallel", os.environ.get("JOBS", jobs)],
     ]
@@ -70,6 +74,14 @@ def build() -> Path:
             if subprocess.run(command, stdout=out, stderr=subprocess.STDOUT).returncode != 0:
                 raise CannotBuild(f"the GPU core does not compile; see {log.relative_to(ROOT)}")
     return BUILD / "libqrnn_gpu.so"
+
+
+def plugin_problem() -> str | None:
+    """Why the last build has no TensorRT plugin, as CMake said it, or None where it has."""
+    start = "qrnn-deploy: no TensorRT plugin is built ("
+    lines = (BUILD / "build.log").read_text().splitlines()
+    reason = next((line for line in lines if line.startswith(start)), None)
+    return None if reason is None else reason.removeprefix(start)[:-1]
 
 
 def device_facts() -> dict[str, str]:
