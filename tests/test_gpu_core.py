@@ -201,6 +201,33 @@ def test_activations(emulation: ctypes.CDLL, dtype: str) -> None:
     assert sigmoid < 5e-7
 
 
+@pytest.mark.parametrize("dtype", gpu_reference.STORAGES)
+@pytest.mark.parametrize("pooling", ["fo", "ifo"])
+def test_closing_output_gate(emulation: ctypes.CDLL, dtype: str, pooling: str) -> None:
+    """o is accurate relative to itself however far it closes; what it lets through of infinity is
+    infinite."""
+    x = np.arange(-14, 4, 0.125).astype(NUMPY[dtype])
+    T, blocks = 40, cases.GATE_COUNT[pooling]
+    gates = np.zeros((T, 1, blocks * x.size), NUMPY[dtype])
+    gates[..., : x.size] = 1.0
+    gates[..., 2 * x.size : 3 * x.size] = x
+    lengths = np.array([T])
+    case = cases.PoolCase(pooling, T=T, B=1, H=x.size, activation="identity")
+    for start in (3.0, np.inf):
+        if start == np.inf and pooling == "fo":
+            continue  # f and fo make NaN of an infinite state, by the equation
+        c0 = np.full((1, x.size), start, np.float32)
+        expected, _ = case.expected(gates, c0, lengths)
+        assert np.isinf(expected).all() == np.isinf(start)
+        for plan in gpu_reference.plans(case, dtype):
+            h, _ = emulate(emulation, case, dtype, plan, gates, c0, lengths)
+            if start == np.inf:
+                np.testing.assert_array_equal(h, expected)
+                continue
+            allowed = (4e-6 + gpu_reference.UNIT_ROUNDOFF[dtype]) * np.abs(expected)
+            assert np.all(np.abs(h - expected) <= allowed + gpu_reference.SMALLEST[dtype]), plan
+
+
 def test_lengths_are_clamped(emulation: ctypes.CDLL) -> None:
     case = cases.PoolCase("fo", T=40, B=3, H=6)
     gates, c0, _ = case.inputs(np.float32)

@@ -30,10 +30,6 @@ struct PolynomialActivations {
         e = M::fma(e, r, M::set(1.0f));
         return M::reciprocal(M::fma(power, e, M::set(1.0f)));
     }
-    template <class M>
-    static QRNN_HD typename M::V output_sigmoid(typename M::V x) {
-        return sigmoid<M>(x);
-    }
 
     // x P(x^2) / Q(x^2), minimax of the relative error on [-9.02, 9.02]: 2.1e-8; beyond, tanh is 1
     // in float32. No coefficient is negative, so nothing cancels.
@@ -64,10 +60,6 @@ struct FastActivations {
         const typename M::V e = M::exp2(M::mul(x, M::set(-1.44269504f)));
         return M::fast_reciprocal(M::add(e, M::set(1.0f)));
     }
-    template <class M>
-    static QRNN_HD typename M::V output_sigmoid(typename M::V x) {
-        return sigmoid<M>(x);
-    }
     // 1 - 2 / (exp(2|x|) + 1) cancels near 0; there an odd polynomial, minimax on |x| < 0.6: 8e-8.
     template <class M>
     static QRNN_HD typename M::V tanh(typename M::V x) {
@@ -86,22 +78,14 @@ struct FastActivations {
     }
 };
 
-// GPU, float16: the candidate by the hardware's tanh, relative error 2^-11, which is the rounding
-// of the storage type. As a sigmoid that tanh would be too coarse in the tail.
-struct Float16Activations : FastActivations {
+// GPU, 16-bit storage: the candidate by the hardware's tanh, relative error 2^-11: about what
+// rounding the pre-activation to float16 did already. Never a gate: as a sigmoid, 0.5 + 0.5 tanh(x
+// / 2), it errs 2^-12 absolutely, so that a closed gate would leak, and infinity times it could be
+// NaN.
+struct HalfActivations : FastActivations {
     template <class M>
     static QRNN_HD typename M::V tanh(typename M::V x) {
         return M::hardware_tanh(x);
-    }
-};
-
-// GPU, bfloat16: the output gate too, with an absolute error of 2^-12. Never the gates that reach
-// the state: there 1 - f would err by 1.7% near x = 8, and a long sequence remembers that.
-struct BFloat16Activations : Float16Activations {
-    template <class M>
-    static QRNN_HD typename M::V output_sigmoid(typename M::V x) {
-        const typename M::V half = M::set(0.5f);
-        return M::fma(M::hardware_tanh(M::mul(x, half)), half, half);
     }
 };
 

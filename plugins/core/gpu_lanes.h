@@ -67,21 +67,6 @@ struct GpuLanes {
     static QRNN_HD V normal_or_zero(V x) { return fabsf(x) < 0x1p-126f ? 0.0f : x; }
 };
 
-template <class T>
-struct ActivationsFor;
-template <>
-struct ActivationsFor<float> {
-    using Policy = FastActivations;
-};
-template <>
-struct ActivationsFor<Float16> {
-    using Policy = Float16Activations;
-};
-template <>
-struct ActivationsFor<BFloat16> {
-    using Policy = BFloat16Activations;
-};
-
 // Data that is read once: not kept in the caches that others need.
 template <class Word>
 QRNN_HD Word load_once(const Word* p) {
@@ -152,7 +137,7 @@ struct Channels<float, 1> {
 
 template <class T>
 struct Channels<T, 1> {
-    using M = GpuLanes<typename ActivationsFor<T>::Policy>;
+    using M = GpuLanes<HalfActivations>;
     using V = float;
     using Raw = uint16_t;
     static QRNN_HD Raw load(const T* p) { return load_once(reinterpret_cast<const uint16_t*>(p)); }
@@ -162,7 +147,7 @@ struct Channels<T, 1> {
 
 template <class T>
 struct Channels<T, 2> {
-    using M = PairLanes<GpuLanes<typename ActivationsFor<T>::Policy>>;
+    using M = PairLanes<GpuLanes<HalfActivations>>;
     using V = typename M::V;
     using Raw = uint32_t;
     static QRNN_HD Raw load(const T* p) { return load_once(reinterpret_cast<const uint32_t*>(p)); }

@@ -76,7 +76,7 @@ QRNN_HD typename M::V advance(typename M::V c, const Terms<M>& terms) {
 template <class M, Pooling P>
 QRNN_HD typename M::V hidden(typename M::V c, typename M::V xo) {
     if constexpr (has_output_gate(P)) {
-        return M::mul(M::Activations::template output_sigmoid<M>(xo), c);
+        return M::mul(M::Activations::template sigmoid<M>(xo), c);
     } else {
         return c;
     }
