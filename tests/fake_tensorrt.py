@@ -34,6 +34,7 @@ from qrnn_deploy.metadata import KEY, Metadata
 from qrnn_deploy.pooling.spec import BY_OP_TYPE, DOMAIN, PLUGIN_VERSION
 from qrnn_deploy.runtime import engine
 from qrnn_deploy.runtime.engine_device import Buffer
+from qrnn_deploy.verifier import artifacts
 
 VERSION = "11.4.0.1"
 STREAM = 7
@@ -99,6 +100,7 @@ def install(monkeypatch: Any) -> FakeTensorRT:
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr(description, "find_cards", lambda: CARDS)
     monkeypatch.setattr(engine, "CudaDevice", HostDevice)
+    monkeypatch.setattr(artifacts, "CudaDevice", lambda number: HostDevice())
     return module
 
 

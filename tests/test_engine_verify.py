@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
 
 import needs
 import onnxruntime
@@ -14,13 +16,16 @@ import torch
 from fake_tensorrt import CARDS, install, write_engine
 from models import build
 
+from qrnn_deploy import runtime
 from qrnn_deploy.checkpoints import save_checkpoint
 from qrnn_deploy.cli import main
 from qrnn_deploy.cli import verify as command
 from qrnn_deploy.engines import build_engine
 from qrnn_deploy.engines.gpu import Cards, find_cards
-from qrnn_deploy.errors import EngineError, InputError
+from qrnn_deploy.errors import DeviceError, EngineError, InputError, ProofError
 from qrnn_deploy.exporter import export, export_checkpoint
+from qrnn_deploy.runtime import Session, provider_probe
+from qrnn_deploy.runtime.library import KernelLibrary
 from qrnn_deploy.verifier import artifacts, verify
 
 
@@ -52,6 +57,14 @@ def tensorrt(monkeypatch):
 def no_cuda(monkeypatch):
     """ONNX Runtime as on a machine without a GPU."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+
+@pytest.fixture
+def here(monkeypatch, no_cuda):
+    """A machine with a GPU, TensorRT and the plugin library, and nothing else."""
+    monkeypatch.setattr(artifacts, "find_cards", lambda: CARDS)
+    monkeypatch.setattr(artifacts, "is_installed", lambda backend: backend.name == "tensorrt")
+    monkeypatch.setattr(artifacts, "find_plugin", lambda: None)
 
 
 def run_cli(*arguments):
@@ -164,7 +177,7 @@ def test_absent_implementations_are_named(folder, monkeypatch, no_cuda):
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, no_cuda, right):
+def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, here, right):
     """With TensorRT and a GPU the file is compared there too; its failure is told as its own."""
 
     def stand_in(model, engine, *, backend, arch):
@@ -172,8 +185,6 @@ def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, no_cu
         source = model if right else folder / "wrong.onnx"
         write_engine(source, engine, says=model, maximum={"B": 8, "T": 64})
 
-    monkeypatch.setattr(artifacts, "find_cards", lambda: CARDS)
-    monkeypatch.setattr(artifacts, "is_installed", lambda backend: backend.name == "tensorrt")
     monkeypatch.setattr(artifacts, "build_engine", stand_in)
     report = verify(folder / "m.onnx", checkpoint=folder / "m.safetensors")
     assert report.passed is right and report.missing.keys() == {"cuda", "tensorrt-rtx"}
@@ -182,17 +193,142 @@ def test_engines_are_built_for_the_occasion(folder, tensorrt, monkeypatch, no_cu
     assert {"function", "tensorrt"} <= {c.artifact for c in report.comparisons}
 
 
-def test_engine_that_cannot_be_built_is_not_compared(folder, tensorrt, monkeypatch):
-    def refuse(model, engine, *, backend, arch):
-        raise EngineError("TensorRT cannot build the engine: no kernel for sm90")
+def refuses(error):
+    def build_engine(model, engine, *, backend, arch):
+        raise error
 
-    monkeypatch.setattr(artifacts, "find_cards", lambda: CARDS)
+    return build_engine
+
+
+def contradicts(model, engine, *, backend, arch):
+    write_engine(model.parent / "packed.onnx", engine, says=model)
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "message"),
+    [
+        (refuses(ProofError("m.onnx: holds a plugin layer for 0 of 3 nodes")), "0 of 3 nodes"),
+        (refuses(EngineError("TensorRT cannot build the engine: no tactic")), "no tactic"),
+        (contradicts, "m.engine contradicts its manifest"),
+    ],
+)
+def test_engine_that_fails_is_no_absent_one(folder, tensorrt, here, monkeypatch, stand_in, message):
+    """What the build or its proof says against the model fails the report, asked for or not."""
+    export(build("fo"), folder / "packed.onnx", states="packed", golden=False)
+    monkeypatch.setattr(artifacts, "build_engine", stand_in)
+    for options in ({}, {"checkpoint": folder / "m.safetensors"}):
+        report = verify(folder / "m.onnx", **options)
+        assert not report.passed and report.comparisons and not report.layers
+        (problem,) = report.problems
+        assert problem.startswith("tensorrt: ") and message in problem
+        assert report.missing.keys() == {"cuda", "tensorrt-rtx"}
+    code, out, err = run_cli(folder / "m.onnx", "--only", "tensorrt")
+    assert (code, err) == (1, "")
+    assert "problem: tensorrt: " in out and "FAIL: nothing could be compared" in out
+    code, out, _ = run_cli(folder / "m.onnx", "--only", "tensorrt", "--json")
+    assert code == 1 and json.loads(out)["problems"][0].startswith("tensorrt: ")
+
+
+def test_what_an_engine_needs_is_looked_at_first(folder, tensorrt, here, monkeypatch):
+    """Without it there is no engine to judge, and nothing is built."""
+    monkeypatch.setattr(artifacts, "build_engine", lambda *a, **k: pytest.fail("was built"))
+    rtx = SimpleNamespace(
+        __version__="1.7", ComputeCapability=SimpleNamespace(__members__={"SM86": 86})
+    )
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", rtx)
     monkeypatch.setattr(artifacts, "is_installed", lambda backend: True)
-    monkeypatch.setattr(artifacts, "build_engine", refuse)
+
+    def missing(name, path=folder / "m.onnx"):
+        report = verify(path, module=build("fo"))
+        assert report.passed and not report.problems, report.to_json()
+        return report.missing[name]
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr(artifacts, "find_plugin", raising(EngineError("no plugin library")))
+        assert missing("tensorrt") == "no plugin library"
+        assert "got --arch sm90: TensorRT for RTX 1.7 builds for sm86" in missing("tensorrt-rtx")
+    with monkeypatch.context() as lacking:
+        lacking.setattr(artifacts, "CudaDevice", raising(EngineError("torch without CUDA")))
+        assert missing("tensorrt") == missing("tensorrt-rtx") == "torch without CUDA"
+    with monkeypatch.context() as lacking:
+        lacking.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="9.0"))
+        assert "TensorRT 9.0 is installed: expected 10.0" in missing("tensorrt")
+    export(build("fo"), folder / "inline.onnx", inline=True)
+    assert "made with --inline has none" in missing("tensorrt", folder / "inline.onnx")
+
+
+def raising(error):
+    def call(*arguments):
+        raise error
+
+    return call
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """ONNX Runtime with a GPU, of which the CPU plays the part; say there which kernels it ran."""
+    needs.kernel_library()
+    places = {}
+
+    def open_there(path, *, device=None, cuda_graph="off", **options):
+        if device == "cuda" and "error" in places:
+            raise places["error"]
+        session = Session(path, **options)
+        if device == "cuda":
+            session.kernel_devices = {
+                node: places.get(number, "cuda")
+                for number, node in enumerate(session.kernel_devices)
+            }
+        return session
+
+    monkeypatch.setattr(runtime, "Session", open_there)
+    monkeypatch.setattr(provider_probe, "check_starts", lambda placement: None)
+    monkeypatch.setattr(KernelLibrary, "cuda", "90")
+    return places
+
+
+def test_cuda_is_our_kernel_on_the_gpu(folder, cuda, monkeypatch):
+    """Which kernels ran, and where, is asked; nothing else is reported as `cuda`."""
+    model = folder / "m.onnx"
+    report = verify(model, only=["cuda"])
+    assert report.passed and not report.missing
+    assert {c.artifact for c in report.comparisons} == {"cuda"}
+    cuda[1] = "cpu"
+    report = verify(model)
+    assert "only 1 of 2 pooling nodes run in our CUDA kernel" in report.missing["cuda"]
+    assert report.passed and {c.artifact for c in report.comparisons} == {
+        *("kernel", "function", "mixed-cuda")
+    }
+    with pytest.raises(InputError, match="cuda was asked for and is not here"):
+        verify(model, only=["cuda"])
+    cuda[0] = "cpu"
+    report = verify(model)
+    assert "runs in our CUDA kernel (2 of 2 in the one for the CPU)" in report.missing["cuda"]
+    export(build("fo"), folder / "inline.onnx", inline=True)
+    report = verify(folder / "inline.onnx", module=build("fo"))
+    assert report.passed and "(0 of 2 in the one" in report.missing["cuda"]
+
+
+def test_cuda_that_fails_is_no_absent_one(folder, cuda, monkeypatch):
+    """Where an addition runs on the GPU, it is the model that does not."""
+    cuda["error"] = DeviceError("m.onnx cannot be loaded on CUDAExecutionProvider (no such thing)")
     report = verify(folder / "m.onnx")
-    assert report.passed and "no kernel for sm90" in report.missing["tensorrt-rtx"]
-    with pytest.raises(InputError, match="tensorrt was asked for and is not here"):
-        verify(folder / "m.onnx", only=["tensorrt"])
+    assert not report.passed and report.problems == [f"cuda: {cuda['error']}"]
+    assert run_cli(folder / "m.onnx", "--only", "cuda")[0] == 1
+    monkeypatch.setattr(provider_probe, "check_starts", raising(DeviceError("no such GPU")))
+    report = verify(folder / "m.onnx")
+    assert report.passed and report.missing["cuda"] == "no such GPU"
+
+
+def test_what_is_neither_file_nor_engine(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for folder_name in ("", "."):
+        code, out, err = run_cli(folder_name)
+        assert (code, out) == (2, "")
+        assert err == "error: . is a folder: expected an ONNX file or an engine\n"
+    (folder / ".engine").write_bytes(b"")
+    code, out, err = run_cli(".engine")
+    assert (code, out) == (2, "") and "ONNX" not in err and ".engine.json is missing" in err
 
 
 def test_real_engine_without_a_gpu(folder):

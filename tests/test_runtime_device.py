@@ -35,9 +35,11 @@ from qrnn_deploy.runtime import (
     Session,
     StreamingSession,
     loading,
+    provider_probe,
     providers,
 )
 from qrnn_deploy.runtime.library import KernelLibrary
+from qrnn_deploy.runtime.provider_probe import check_starts
 from qrnn_deploy.runtime.providers import CPU, CUDA, RTX, Placement, place
 
 ON_DEVICE = Placement(memory=("cpu", 0))
@@ -171,6 +173,32 @@ def test_no_driver(monkeypatch):
     monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     with pytest.raises(DeviceError, match=r"no driver of one .libcuda.so.1: cannot open"):
         providers.check_available(place("cuda", None))
+
+
+def test_providers_that_run_nothing(monkeypatch):
+    """An addition tells a provider that does not work from a model that does not."""
+    check_starts(place("cpu", None))
+    monkeypatch.setattr(provider_probe, "check_available", lambda placement: None)
+    if CUDA not in onnxruntime.get_available_providers():
+        with warnings.catch_warnings(), pytest.raises(DeviceError, match=f"could not start {CUDA}"):
+            warnings.simplefilter("ignore")
+            check_starts(place("cuda", None))
+
+    def session(run):
+        return lambda *a, **k: types.SimpleNamespace(get_providers=lambda: [CPU], run=run)
+
+    def fail(*arguments):
+        raise RuntimeError("no kernel image is available\nlong story")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session(fail))
+    with pytest.raises(
+        DeviceError, match=r"not run an addition here \(no kernel image is av[^\n]*$"
+    ):
+        check_starts(place("cpu", None))
+    zeros = session(lambda *a: [np.zeros(4, np.float32)])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", zeros)
+    with pytest.raises(DeviceError, match="expected a GPU and a driver that work"):
+        check_starts(place("cpu", None))
 
 
 def test_library_without_cuda_kernels(kernel, monkeypatch):

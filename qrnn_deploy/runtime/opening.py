@@ -25,8 +25,10 @@ def is_engine(path: str | os.PathLike[str]) -> bool:
         InputError: ``path`` is no path.
     """
     file = as_path(path, "path")
-    if file.suffix in (*ENGINE_SUFFIXES, ".onnx") or not file.name:
-        return file.suffix in ENGINE_SUFFIXES
+    if file.name.endswith(ENGINE_SUFFIXES):  # one called `.engine` has no suffix
+        return True
+    if file.suffix == ".onnx" or not file.name:
+        return False
     from ..engines.manifest import manifest_path
 
     return manifest_path(file).is_file()

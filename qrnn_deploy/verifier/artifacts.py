@@ -2,6 +2,8 @@
 
 A model is compared in every implementation that is here. One that is absent is named in the
 report with what it lacks, and counts for nothing; one that was asked for and is absent is an error.
+What an implementation lacks is looked at before the model: whatever fails after that, such as a
+proof that an engine holds our plugin, is a fault that the report fails with.
 """
 
 from __future__ import annotations
@@ -14,13 +16,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .._optional import install
-from ..engines.backends import BACKENDS, Backend, is_installed
+from ..engines.backends import BACKENDS, Backend, is_installed, load_backend
 from ..engines.build import build_engine
 from ..engines.gpu import find_cards
-from ..errors import InputError, MissingDependencyError, ModelError, QrnnDeployError
+from ..engines.model import pool_nodes
+from ..engines.options import BuildOptions, architectures
+from ..engines.plugin import find_plugin
+from ..errors import (
+    DeviceError,
+    EngineError,
+    InputError,
+    MissingDependencyError,
+    ModelError,
+    QrnnDeployError,
+)
 from ..metadata import Metadata
 from ..model_file import read_model
 from ..runtime import EngineSession
+from ..runtime.engine_device import CudaDevice
 from ..runtime.library import load_library
 from ..runtime.streaming import StreamedModel
 
@@ -36,6 +49,10 @@ class Runnable(StreamedModel, Protocol):
 
 class AbsentError(Exception):
     """This machine cannot run the model that way; the message says what is missing."""
+
+
+class FailedError(Exception):
+    """The implementation is here, and the model fails in it; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +81,9 @@ class Artifact(Protocol):
         """Open the model.
 
         Raises:
-            AbsentError: the machine lacks the implementation.
-            QrnnDeployError: the model cannot be run that way.
+            AbsentError: the machine lacks the implementation, or the file has nothing for it.
+            FailedError: it is here, and does not take the model, or not as it should.
+            QrnnDeployError: the model cannot be used at all.
         """
 
 
@@ -117,15 +135,40 @@ class CudaArtifact:
     name: str = "cuda"
 
     def open(self, path: Path, note: Note) -> Opened:
-        """Streams of it run single steps as CUDA graphs where ONNX Runtime allows it."""
+        """Streams of it run single steps as CUDA graphs where ONNX Runtime allows it.
+
+        ``mixed-cuda`` is a file of which only some nodes run in our kernel on the GPU.
+        """
         from ..runtime import Session
+        from ..runtime.provider_probe import check_starts
+        from ..runtime.providers import place
 
         try:
-            return Opened(
-                self.name, Session(path, device="cuda", kernel="require", cuda_graph="auto")
-            )
-        except QrnnDeployError as error:  # no such provider, no GPU, no CUDA kernel
+            check_starts(place("cuda", None))
+        except (MissingDependencyError, DeviceError) as error:  # no such provider, no GPU
             raise AbsentError(str(error)) from error
+        library = load_library()
+        if library is None or library.cuda is None:
+            lacking = "not installed" if library is None else "built without a CUDA compiler"
+            raise AbsentError(f"the kernel library is {lacking}; see `qrnn-deploy doctor`")
+        try:
+            session = Session(path, device="cuda", kernel="require", cuda_graph="auto")
+        except QrnnDeployError as error:
+            if isinstance(error, ModelError) and _is_bfloat16(path):
+                raise
+            raise FailedError(str(error)) from error
+        places = [session.kernel_devices.get(node) for node in session.implementation]
+        count = places.count("cuda")
+        if not count:
+            raise AbsentError(
+                "no pooling node of the file runs in our CUDA kernel "
+                f"({places.count('cpu')} of {len(places)} in the one for the CPU); a file made "
+                "with --inline has none"
+            )
+        if count < len(places):
+            lacks = f"only {count} of {len(places)} pooling nodes run in our CUDA kernel"
+            return Opened("mixed-cuda", session, lacks)
+        return Opened(self.name, session)
 
 
 @dataclass(frozen=True)
@@ -140,7 +183,7 @@ class EngineArtifact:
         return self.backend.name
 
     def open(self, path: Path, note: Note) -> Opened:
-        """Build an engine in a temporary folder and open it."""
+        """Build an engine in a temporary folder for the first card, and open it there."""
         missing = []
         if not is_installed(self.backend):
             missing.append(f"not installed: {install(self.backend.module)}")
@@ -149,15 +192,25 @@ class EngineArtifact:
             missing.append(f"no GPU: {cards.obstacle}")
         if missing:
             raise AbsentError("; ".join(missing))
+        try:
+            trt = load_backend(self.backend)
+            device = CudaDevice(0)
+            arch = None if self.backend.needs_gpu else [device.card.capability]
+            architectures(BuildOptions(arch=arch), self.backend, trt, cards)
+            if self.backend.form == "plugin":
+                find_plugin()
+        except (MissingDependencyError, EngineError) as error:  # driver, card, plugin library
+            raise AbsentError(str(error)) from error
+        if not any(pool_nodes(read_model(path).graph)):
+            raise AbsentError("the file has no pooling node; one made with --inline has none")
         note(f"building an engine of {self.backend.title}")
         with tempfile.TemporaryDirectory(prefix="qrnn-deploy-") as folder:
             engine = Path(folder) / f"{path.stem}.engine"
-            arch = None if self.backend.needs_gpu else [cards.cards[0].capability]
             try:
                 build_engine(path, engine, backend=self.backend.name, arch=arch)
-                return Opened(self.name, EngineSession(engine))
-            except QrnnDeployError as error:  # another card, no plugin library, an odd file
-                raise AbsentError(str(error)) from error
+                return Opened(self.name, EngineSession(engine, device=device))
+            except QrnnDeployError as error:
+                raise FailedError(str(error)) from error
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
@@ -176,8 +229,8 @@ NAMES = tuple(artifact.name for artifact in ARTIFACTS)
 
 def open_artifacts(
     path: Path, only: Sequence[str] | None, note: Note
-) -> tuple[dict[str, Runnable], dict[str, str]]:
-    """Open models by artifact name, and why the other artifacts are missing.
+) -> tuple[dict[str, Runnable], dict[str, str], list[str]]:
+    """Open models by artifact name, why others are missing, and in which the model fails.
 
     Args:
         path: the ONNX file.
@@ -193,6 +246,7 @@ def open_artifacts(
         raise InputError(f"got the artifacts {list(only)}: expected some of {', '.join(NAMES)}")
     models: dict[str, Runnable] = {}
     missing: dict[str, str] = {}
+    problems: list[str] = []
     refusal: QrnnDeployError | None = None
     for artifact in ARTIFACTS:
         if only is not None and artifact.name not in only:
@@ -201,6 +255,8 @@ def open_artifacts(
             opened = artifact.open(path, note)
         except AbsentError as absent:
             missing[artifact.name] = str(absent)
+        except FailedError as failed:
+            problems.append(f"{artifact.name}: {failed}")
         except (MissingDependencyError, ModelError) as error:
             # A bfloat16 file is good, only not for every runtime.
             if isinstance(error, ModelError) and not _is_bfloat16(path):
@@ -216,9 +272,9 @@ def open_artifacts(
             raise InputError(
                 f"{name} was asked for and is not here ({missing[name]}): leave it out, or get it"
             )
-    if not models:
+    if not models and not problems:
         raise refusal or ModelError(f"{path} cannot be run here: {'; '.join(missing.values())}")
-    return models, missing
+    return models, missing, problems
 
 
 def outside(model: Runnable, feed: Mapping[str, Any]) -> str | None:

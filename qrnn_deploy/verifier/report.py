@@ -20,7 +20,7 @@ class Comparison:
     """One output of one artifact in one case.
 
     Attributes:
-        artifact: ``kernel`` or ``function``: what ran the pooling nodes.
+        artifact: ``kernel``, ``function``, ``cuda``, ...: what ran the pooling nodes.
         case: sizes, chunking and initial state.
         output: name of the output, or of a layer's tensor.
         max_abs: largest absolute error; infinity where the other value is not finite.

@@ -67,22 +67,25 @@ def verify(
         raise InputError(f"atol is {atol}, expected a finite number, 0 or more, or None")
     note = progress or (lambda stage: None)
     note("loading")
-    subject, missing = _open(path, only, note)
+    subject, missing, failures = _open(path, only, note)
+    report = VerifyReport(str(path), str(subject.golden), problems=failures, missing=missing)
     if checkpoint is None and module is None:
         if per_layer:
             raise InputError("per-layer comparison needs the PyTorch model: give --checkpoint")
-        note("comparing with the golden vectors")
-        comparisons, problems, beyond = compare_golden(
-            path, subject.golden, subject.models, atol, subject.source
-        )
-        return VerifyReport(
-            str(path), str(subject.golden), comparisons, problems=problems, missing=missing | beyond
-        )
+        if subject.models:
+            note("comparing with the golden vectors")
+            report.comparisons, problems, beyond = compare_golden(
+                path, subject.golden, subject.models, atol, subject.source
+            )
+            report.problems += problems
+            report.missing |= beyond
+        return report
     if per_layer and subject.is_engine:
         raise InputError(f"per-layer comparison cuts the ONNX file, and {path} is an engine")
     reference_name = str(checkpoint) if checkpoint is not None else type(module).__name__
-    report = VerifyReport(str(path), f"{reference_name} in float64", missing=missing)
-    _against_torch(subject, report, checkpoint, module, args, per_layer, atol, note)
+    report.reference = f"{reference_name} in float64"
+    if subject.models:
+        _against_torch(subject, report, checkpoint, module, args, per_layer, atol, note)
     return report
 
 
@@ -108,10 +111,12 @@ class _Subject:
 
 def _open(
     path: Path, only: Sequence[str] | None, note: Callable[[str], None]
-) -> tuple[_Subject, dict[str, str]]:
+) -> tuple[_Subject, dict[str, str], list[str]]:
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder: expected an ONNX file or an engine")
     if not is_engine(path):
-        models, missing = open_artifacts(path, only, note)
-        return _Subject(path, models, path, golden_folder(path)), missing
+        models, missing, failures = open_artifacts(path, only, note)
+        return _Subject(path, models, path, golden_folder(path)), missing, failures
     if only is not None:
         raise InputError(f"{path} is an engine, one implementation: leave --only out")
     session = EngineSession(path)
@@ -130,7 +135,7 @@ def _open(
     subject = _Subject(
         path, {manifest.backend: session}, source, golden, session.bounds, is_engine=True
     )
-    return subject, missing
+    return subject, missing, []
 
 
 def _example(module: nn.Module, args: Sequence[Tensor] | Tensor | None) -> list[Tensor]:
@@ -168,6 +173,7 @@ def _against_torch(
     from .reference import Reference, compare_grid, grid
 
     path, models = subject.path, subject.models
+    elsewhere = len(report.problems)  # of implementations that do not run at all
     metadata = next(iter(models.values())).metadata
     if checkpoint is not None:
         loaded = load_checkpoint(checkpoint, allow_non_finite=True)
@@ -212,7 +218,7 @@ def _against_torch(
         report.missing |= misfits
         probed = [name for name in models if name in ON_CPU]
         failed = {item.artifact for item in report.comparisons if not item.passed}
-        if probed and (per_layer or report.problems or failed & set(probed)):
+        if probed and (per_layer or report.problems[elsewhere:] or failed & set(probed)):
             from .per_layer import compare_layers
 
             note("comparing layer by layer")
