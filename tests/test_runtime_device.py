@@ -38,6 +38,7 @@ from qrnn_deploy.runtime import (
     provider_probe,
     providers,
 )
+from qrnn_deploy.runtime import session as session_module
 from qrnn_deploy.runtime.library import KernelLibrary
 from qrnn_deploy.runtime.provider_probe import check_starts
 from qrnn_deploy.runtime.providers import CPU, CUDA, RTX, Placement, place
@@ -418,6 +419,26 @@ def test_steps_without_a_graph(exported, where, monkeypatch):
         required.step(x[:, :1])
     assert "\n" not in str(error.value)
     assert required.save_state() == before
+
+
+@pytest.mark.parametrize("device", [None, "cpu", "rtx"])
+def test_no_graph_without_cuda(exported, device, request, monkeypatch):
+    """auto says so, and opens no second session; the CPU's own device stands in for that of rtx."""
+    if device == "rtx":
+        plugin = request.getfixturevalue("plugin")
+        (cpu, *_) = onnxruntime.get_ep_devices()
+        monkeypatch.setattr(plugin, "get_ep_name", lambda: cpu.ep_name)
+        monkeypatch.setattr(loading, "check_used", lambda placement, session: None)
+    kernel = "off" if device != "rtx" else "auto"
+    stream = StreamingSession(exported["fo"], 1, device=device, kernel=kernel, cuda_graph="auto")
+    x = sequence(stream.session, 1, 3)
+    plain = Session(exported["fo"], kernel="off").run(x)["y"]
+    monkeypatch.setattr(session_module, "open_session", lambda *a, **k: pytest.fail("opened again"))
+    where = RTX if device == "rtx" else CPU
+    with pytest.warns(CudaGraphWarning, match=rf"is for device='cuda', .* is on {where}") as caught:
+        got = [stream.step(x[:, t : t + 1]) for t in range(3)]
+    assert len(caught) == 1 and caught[0].filename == __file__
+    np.testing.assert_allclose(np.concatenate(got, 1), plain, rtol=0, atol=1e-6)
 
 
 def test_graphs_need_our_kernel_on_the_gpu(exported, monkeypatch):

@@ -72,9 +72,9 @@ class Session:
                 is registered in them and stays, so they cannot serve one with ``kernel="off"``
                 later. Do not register it in them yourself.
             cuda_graph: whether streams run a chunk of one time step as a CUDA graph: ``off``;
-                ``auto`` warns and goes without where ONNX Runtime does not allow it; ``require``
-                fails there. It costs each stream a second session, weights included, whose
-                shapes are fixed.
+                ``auto`` warns and goes without where ONNX Runtime does not allow it, or the model
+                is not on ``cuda``; ``require`` fails there. It costs each stream a second session,
+                weights included, whose shapes are fixed.
 
         Raises:
             InputError: an argument that is none of the above.
@@ -155,8 +155,14 @@ class Session:
         be no such node, since it would run on the CPU.
 
         Raises:
+            InputError: streams have no memory on a GPU.
             ModelError: a node of the model cannot be recorded.
         """
+        if self.placement.memory is None:
+            raise InputError(
+                f"cuda_graph={self.cuda_graph!r} is for device='cuda', and this model is on "
+                f"{self.placement.providers[0][0]}: leave it out"
+            )
         on_gpu = [device for device in self.kernel_devices.values() if device == "cuda"]
         if self.placement.has(CUDA) and len(on_gpu) < len(self.implementation):
             raise ModelError(
