@@ -105,6 +105,9 @@ LONG = [
 ]
 
 
+SPANS = [("walk", 1, 2), ("scan", 1, 2), ("scan", 1, 16), ("chain", 1, 1), ("chain", 1, 8)]
+
+
 @pytest.mark.parametrize("dtype", gpu_reference.STORAGES)
 @pytest.mark.parametrize("case", LONG, ids=str)
 def test_many_chunks(emulation: ctypes.CDLL, case: cases.PoolCase, dtype: str) -> None:
@@ -124,6 +127,39 @@ def test_slow_channels_of_a_long_sequence(emulation: ctypes.CDLL) -> None:
         h, c_T = emulate(emulation, case, "float32", plan, gates, c0, lengths)
         assert np.abs(h - expected[0]).max() < 5e-6, plan
         assert np.abs(c_T - expected[1]).max() < 5e-6, plan
+
+
+@pytest.mark.parametrize("plan", SPANS, ids=str)
+def test_small_states_after_large_ones(emulation: ctypes.CDLL, plan: tuple[str, int, int]) -> None:
+    """However large the states before: what a step errs fades with what is kept of it.
+
+    Gates that keep much, little and nothing follow each other, and candidates up to 1e30.
+    """
+    T, H = 640, 48
+    random = np.random.default_rng(5)
+    kinds = np.array([9.0, 3.0, 0.0, -3.0, -20.0, -np.inf, 30.0])
+    f = kinds[random.integers(0, len(kinds), (T // 10, 1, H))].repeat(10, axis=0)
+    f += random.normal(size=f.shape)
+    z = random.normal(size=f.shape) * 10.0 ** np.where(
+        random.random(f.shape) < 0.02, random.uniform(0, 30, f.shape), 0.0
+    )
+    gates = np.concatenate([z, f], axis=-1).astype(np.float32)
+    c0 = (10.0 ** random.uniform(0, 30, (1, H))).astype(np.float32)
+    case = cases.PoolCase("f", T=T, B=1, H=H, activation="identity")
+    expected, expected_c = case.expected(gates, c0, np.array([T]))
+    before = np.concatenate([c0[None], expected[:-1]])
+    with np.errstate(over="ignore"):
+        g = 1.0 / (1.0 + np.exp(gates[..., H:].astype(np.float64)))
+    # A step's own error, of g and of rounding; the share 1 - g of it goes on.
+    own = 3e-6 * g * (np.abs(before) + np.abs(gates[..., :H])) + 2e-7 * np.abs(expected)
+    bound = np.zeros_like(own)
+    for t in range(T):
+        bound[t] = own[t] + (1.0 - g[t]) * bound[max(t - 1, 0)]
+    h, c_T = emulate(emulation, case, "float32", plan, gates, c0, np.array([T]))
+    assert (np.abs(expected) > 1e20).any()
+    assert (np.abs(expected) < 1.0).any()
+    assert np.max(np.abs(h - expected) / bound) <= 1.0
+    assert np.max(np.abs(c_T - expected_c) / bound[-1]) <= 1.0
 
 
 @pytest.mark.parametrize("pooling", cases.POOLING_NAMES)
@@ -151,6 +187,17 @@ def test_nan_and_infinity(emulation: ctypes.CDLL, pooling: str, regime: str) -> 
         finite = np.isfinite(expected)
         assert finite.any()
         np.testing.assert_allclose(got[finite], expected[finite], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("plan", SPANS, ids=str)
+def test_least_gate_that_keeps_infinity(emulation: ctypes.CDLL, plan: tuple[str, int, int]) -> None:
+    case = cases.PoolCase("if", T=300, B=1, H=2, activation="identity")
+    gates = np.zeros((300, 1, 6), np.float32)
+    gates[..., 2:4] = [-87.0, -60.0]
+    c0, lengths = np.full((1, 2), np.inf, np.float32), np.array([300])
+    h, c_T = emulate(emulation, case, "float32", plan, gates, c0, lengths)
+    assert np.isinf(h).all()
+    assert np.isinf(c_T).all()
 
 
 @pytest.mark.parametrize("dtype", gpu_reference.STORAGES)
@@ -307,6 +354,25 @@ def test_regime_by_shape(emulation: ctypes.CDLL, shape: tuple[int, int, int], re
     assert bound >= needed
     assert plan_of(emulation, "bfloat16", shape)[0][1] == (2 if shape[2] % 2 == 0 else 1)
     assert plan_of(emulation, "bfloat16", shape, address=258)[0][1] == 1
+
+
+@pytest.mark.parametrize("dtype", gpu_reference.STORAGES)
+@pytest.mark.parametrize("multiprocessors", [1, 40, H200])
+def test_scan_has_warps_to_join(emulation: ctypes.CDLL, dtype: str, multiprocessors: int) -> None:
+    """With one warp a scan is a walk with a detour."""
+    regimes = set()
+    for T in (16, 17, 100, 2048):
+        for B in range(1, 100):
+            for workspace in (0, 2**40):
+                (regime, _, warps), _, _ = plan_of(
+                    *(emulation, dtype, (T, B, 1024)),
+                    workspace=workspace,
+                    multiprocessors=multiprocessors,
+                )
+                regimes.add(regime)
+                assert regime != "scan" or warps > 1, (T, B)
+    assert "walk" in regimes
+    assert multiprocessors == 1 or "scan" in regimes
 
 
 def test_a_small_workspace_only_costs_speed(emulation: ctypes.CDLL) -> None:

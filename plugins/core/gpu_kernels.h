@@ -245,14 +245,14 @@ struct Span {
     // The span as a map of the state. Steps beyond the length count as what was last loaded:
     // nothing that follows them is used.
     QRNN_HD Segment<M> prepare(const GpuCall<T>& a, const Raw (&raw)[kSteps][L::kGates]) {
-        Segment<M> run = no_steps<M, P>();
+        Run<M> run = no_run<M, P>();
         QRNN_UNROLL
         for (int s = 0; s < kSteps; ++s) {
             terms[s] = terms_of_raw<M, P, kTanh, C>(a, raw[s]);
             output[s] = output_gate<P>(raw[s]);
             run = append<M, P>(run, terms[s]);
         }
-        return run;
+        return segment_of<M, P>(run);
     }
 
     // From the state before the span: h, and c_T where the span holds the row's last step. Every
@@ -384,10 +384,10 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     memcpy(&ticket, extra, sizeof ticket);
     const int chunk = static_cast<int>(ticket);
     const int begin = (chunk * a.warps + warp) * kSteps;
-    const auto segment_of = [&](int k) {
+    const auto segment_at = [&](int k) {
         return a.segments + (static_cast<int64_t>(k) * a.groups + group) * kWords + x;
     };
-    const auto state_of = [&](int anchor) {
+    const auto state_at = [&](int anchor) {
         return a.states +
                (static_cast<int64_t>(anchor / kAnchorEvery) * a.groups + group) * kWords + x;
     };
@@ -411,7 +411,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
             }
             QRNN_UNROLL
             for (int i = 0; i < kCount; ++i) {
-                context.publish(segment_of(chunk) + i * Context::kWarp,
+                context.publish(segment_at(chunk) + i * Context::kWarp,
                                 segment_word(channel(run.share, i), channel(run.state, i)));
             }
         }
@@ -428,7 +428,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
                 QRNN_UNROLL
                 for (int i = 0; i < kCount; ++i) {
                     if (first + k < to) {
-                        words[k][i] = context.peek(segment_of(first + k) + i * Context::kWarp);
+                        words[k][i] = context.peek(segment_at(first + k) + i * Context::kWarp);
                     }
                 }
             }
@@ -440,7 +440,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
                 for (int i = 0; i < kCount; ++i) {
                     while (!is_there(words[k][i])) {
                         context.pause();
-                        words[k][i] = context.peek(segment_of(first + k) + i * Context::kWarp);
+                        words[k][i] = context.peek(segment_at(first + k) + i * Context::kWarp);
                     }
                     set_channel(next.share, i, share_in(words[k][i]));
                     set_channel(next.state, i, state_in(words[k][i]));
@@ -451,10 +451,10 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         put_segment<Context, kCount>(joined + warp * kFloats, x, run);
         QRNN_UNROLL
         for (int i = 0; i < kCount; ++i) {
-            uint64_t word = context.peek_in_order(state_of(anchor) + i * Context::kWarp);
+            uint64_t word = context.peek_in_order(state_at(anchor) + i * Context::kWarp);
             while (!is_there(word)) {
                 context.pause();
-                word = context.peek_in_order(state_of(anchor) + i * Context::kWarp);
+                word = context.peek_in_order(state_at(anchor) + i * Context::kWarp);
             }
             set_channel(c, i, state_in(word));
         }
@@ -477,7 +477,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     if (chunk % kAnchorEvery == 0 && warp == 0) {
         QRNN_UNROLL
         for (int i = 0; i < kCount; ++i) {
-            context.publish_in_order(state_of(chunk) + i * Context::kWarp,
+            context.publish_in_order(state_at(chunk) + i * Context::kWarp,
                                      state_word(channel(c, i)));
         }
     }

@@ -32,6 +32,11 @@ struct GpuLanes {
     static QRNN_HD V min_or_nan(V x, V limit) { return limit < x ? limit : x; }
     static QRNN_HD V where_less(V x, V limit, V yes, V no) { return x < limit ? yes : no; }
 
+    // By the sign bit: of -0 and of NaN too.
+    static QRNN_HD V where_negative(V x, V yes, V no) {
+        return storage_detail::bits(x) >> 31 != 0 ? yes : no;
+    }
+
     // One instruction of the special-function unit each; results below 2^-126 are 0.
     static QRNN_HD V exp2(V x) {
 #if defined(__CUDA_ARCH__)

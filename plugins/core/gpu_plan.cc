@@ -5,8 +5,6 @@
 namespace qrnn {
 namespace {
 
-// Warps of kWalk per multiprocessor that keep enough bytes in flight for its share of bandwidth.
-constexpr int64_t kEnoughToWalk = 12;
 // Warps of kScan that fit a multiprocessor at once, at 128 registers.
 constexpr int64_t kResidentToScan = 16;
 constexpr int64_t kFewestChainSteps = 256;
@@ -77,11 +75,8 @@ GpuPlan plan_gpu(const PoolArguments& a, const GpuDevice& device, size_t workspa
         return plan;
     }
     const bool spans = a.storage == Storage::kFloat32 || plan.channels_per_thread == 2;
-    if (groups >= kEnoughToWalk * device.multiprocessors || a.steps < 2 * kSpan || !spans) {
-        plan.regime = GpuRegime::kWalk;
-        plan.warps = 2;
-        return plan;
-    }
+    const GpuPlan walk = {GpuRegime::kWalk, plan.channels_per_thread, 2};
+    if (a.steps < 2 * kSpan || !spans) return walk;
     plan.regime = GpuRegime::kChain;
     plan.warps = most_warps(GpuRegime::kChain);
     const ChainLayout layout =
@@ -97,7 +92,8 @@ GpuPlan plan_gpu(const PoolArguments& a, const GpuDevice& device, size_t workspa
            (blocks * plan.warps > kResidentToScan || (plan.warps / 2) * kSpan >= a.steps)) {
         plan.warps /= 2;
     }
-    return plan;
+    // One warp has nothing to join: a thread that walks does the same with less.
+    return plan.warps > 1 ? plan : walk;
 }
 
 size_t gpu_workspace_bytes(const PoolArguments& a, const GpuDevice& device) {

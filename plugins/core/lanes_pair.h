@@ -49,6 +49,9 @@ struct PairLanes {
     static QRNN_HD V where_less(V x, V limit, V yes, V no) {
         return {M::where_less(x.a, limit.a, yes.a, no.a), M::where_less(x.b, limit.b, yes.b, no.b)};
     }
+    static QRNN_HD V where_negative(V x, V yes, V no) {
+        return {M::where_negative(x.a, yes.a, no.a), M::where_negative(x.b, yes.b, no.b)};
+    }
     template <class T>
     static QRNN_HD V load(const char* p) {
         return {M::template load<T>(p), M::template load<T>(p + M::width * sizeof(T))};
