@@ -7,7 +7,7 @@ import json
 import sys
 import warnings
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ import needs
 import numpy as np
 import pytest
 import torch
-from fake_tensorrt import CARDS, VERSION, HostDevice, install, write_engine
+from fake_tensorrt import CARDS, STREAM, VERSION, HostDevice, install, write_engine
 from models import build
 
 from qrnn_deploy.cli import main
@@ -30,6 +30,7 @@ from qrnn_deploy.runtime import (
     EngineSession,
     Session,
     StreamingSession,
+    feeds,
     open_model,
 )
 from qrnn_deploy.runtime.engine import Bounds
@@ -413,6 +414,34 @@ def test_plugin_library_is_loaded_first(files, tensorrt, tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "absent.so"))
     with pytest.raises(EngineError, match=r"is not a file: expected libqrnn_deploy_tensorrt\.so"):
         EngineSession(path)
+
+
+def test_names_of_any_length_make_short_messages(files):
+    """A file may call its ports as it likes."""
+    session = EngineSession(files.engine("separate"))
+    name = "x" * 5000
+    (port,) = session.metadata.inputs
+    metadata = replace(session.metadata, inputs=[replace(port, name=name)])
+    two = replace(metadata, inputs=[*metadata.inputs, replace(port, shape=["n" * 5000, 1, 5])])
+    x = sequence(1, 3)
+    for meta, given in [
+        (metadata, {}),
+        (metadata, {name: x[0]}),
+        (metadata, {name: x[..., :4]}),
+        (metadata, {name: x.astype(np.int64)}),
+        (metadata, {name: [[1], [1, 2]]}),
+        (metadata, {name: x, name * 2: x}),
+        (two, x),
+        (two, {name: x, "x": x[0]}),
+    ]:
+        with pytest.raises(InputError) as caught:
+            feeds.complete(meta, feeds.as_named(meta, given))
+        assert len(str(caught.value)) < 500
+    execution = session.opened.execution(0, STREAM)
+    for refuse in (lambda: execution.set_address(name, 8), lambda: session.opened.error("fails")):
+        with pytest.raises(EngineError) as told:
+            raise refuse()
+        assert len(str(told.value)) < 500
 
 
 def test_torch_without_cuda_is_told(files, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._metadata_check import shown
@@ -45,7 +45,7 @@ def check_contract(metadata: Metadata, session: onnxruntime.InferenceSession, pa
     for port in (*inputs, *outputs):
         if port.dtype == "bfloat16":
             raise ModelError(
-                f"{path}: {port.name!r} is bfloat16, which NumPy lacks: export the model "
+                f"{path}: {shown(port.name)} is bfloat16, which NumPy lacks: export the model "
                 "with --dtype float32 or float16"
             )
 
@@ -68,9 +68,9 @@ def check_ports(
     for what, wanted, there in zip(("input", "output"), expected, found, strict=True):
         names, right_names = ([port.name for port in ports] for ports in (there, wanted))
         if names != right_names:
-            raise complaint(f"the graph has {what}s {_listed(names)}", _listed(right_names))
+            raise complaint(f"the graph has {what}s {listed(names)}", listed(right_names))
         for port, right in zip(there, wanted, strict=True):
-            label = f"{what} {port.name!r}"
+            label = f"{what} {shown(port.name)}"
             if port.dtype != right.dtype:
                 raise complaint(f"{label} is {shown(port.dtype)}", right.dtype)
             if port.shape != right.shape:
@@ -88,7 +88,7 @@ def _numpy_name(kind: str) -> str:
     return _ELEMENT.get(name, name)
 
 
-def _listed(names: Sequence[Any]) -> str:
-    """The names in one short line; those of the graph may hold anything."""
-    text = ", ".join(repr(name)[1:-1] for name in names)
+def listed(names: Iterable[Any]) -> str:
+    """Names or sizes in one short line; names of the graph may hold anything, at any length."""
+    text = ", ".join(repr(str(name))[1:-1] for name in names)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._metadata_check import shown
 from ..errors import InputError
 from ..metadata import LENGTHS, PACKED_INPUT, Metadata, PortInfo
+from .contract import listed
 
 Array = NDArray[Any]
 
@@ -37,7 +39,7 @@ def as_named(
             if value is not None
         }
     if len(metadata.inputs) != 1:
-        names = ", ".join(port.name for port in metadata.inputs)
+        names = listed(port.name for port in metadata.inputs)
         raise InputError(
             f"got one array for a model with inputs {names}: expected a dictionary of arrays"
         )
@@ -59,7 +61,7 @@ def as_array(name: str, value: ArrayLike, keep: Keep = no_tensors) -> Any:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # torch raises RuntimeError
         reason = (str(error).splitlines() or [""])[0][:200]
-        raise InputError(f"{name!r} is no array ({reason}): expected a NumPy array") from error
+        raise InputError(f"{shown(name)} is no array ({reason}): expected a NumPy array") from error
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -73,7 +75,7 @@ def sizes_of(metadata: Metadata, feed: Mapping[str, Any]) -> dict[str, int]:
     for port in metadata.inputs:
         if port.name not in feed:
             raise InputError(
-                f"input {port.name!r} is missing (got {', '.join(feed) or 'none'}): expected "
+                f"input {shown(port.name)} is missing (got {listed(feed) or 'none'}): expected "
                 f"{port.dtype} {_shape_text(port)}"
             )
         _check_port(port, feed[port.name], sizes)
@@ -87,20 +89,20 @@ def _check_port(port: PortInfo, value: Any, sizes: dict[str, int]) -> None:
         kind = "ml_dtypes.bfloat16" if port.dtype == "bfloat16" else repr(port.dtype)
         convert = f".astype({kind})" if array else f".to(torch.{port.dtype})"
         raise InputError(
-            f"input {port.name!r} has dtype {dtype}, expected {port.dtype}: convert it with "
+            f"input {shown(port.name)} has dtype {dtype}, expected {port.dtype}: convert it with "
             f"{convert}"
         )
     if value.ndim != len(port.shape):
         raise InputError(
-            f"input {port.name!r} has shape {list(value.shape)}, expected rank {len(port.shape)}: "
-            f"{_shape_text(port)}"
+            f"input {shown(port.name)} has shape {list(value.shape)}, expected rank "
+            f"{len(port.shape)}: {_shape_text(port)}"
         )
     for axis, (got, expected) in enumerate(zip(value.shape, port.shape, strict=True)):
         wanted = sizes.setdefault(expected, got) if isinstance(expected, str) else expected
         if got != wanted:
             raise InputError(
-                f"input {port.name!r} has shape {list(value.shape)}, expected {wanted} along axis "
-                f"{axis} of {_shape_text(port)}"
+                f"input {shown(port.name)} has shape {list(value.shape)}, expected {wanted} along "
+                f"axis {axis} of {_shape_text(port)}"
             )
 
 
@@ -136,7 +138,7 @@ def no_steps(metadata: Metadata, sizes: Mapping[str, int]) -> bool:
     if empty and len(empty) < len(steps):
         other = next(name for name, size in steps.items() if size)
         raise InputError(
-            f"input {empty[0]!r} has 0 time steps and {other!r} has {steps[other]}: "
+            f"input {shown(empty[0])} has 0 time steps and {shown(other)} has {steps[other]}: "
             "expected 0 in all inputs or in none"
         )
     return bool(empty)
@@ -192,13 +194,13 @@ def complete(metadata: Metadata, feed: dict[str, Any]) -> tuple[dict[str, Any], 
             value = np.zeros(shape, numpy_dtype(dtype))
         elif tuple(value.shape) != shape or dtype_name(value) != dtype:
             raise InputError(
-                f"state {name!r} is {dtype_name(value)} {list(value.shape)}, "
+                f"state {shown(name)} is {dtype_name(value)} {list(value.shape)}, "
                 f"expected {dtype} {list(shape)}"
             )
         full[name] = _contiguous(value)
     unknown = sorted(set(feed) - set(full))
     if unknown:
-        raise InputError(f"unknown input {unknown[0]!r}: expected {', '.join(full)}")
+        raise InputError(f"unknown input {shown(unknown[0])}: expected {listed(full)}")
     return full, sizes
 
 
@@ -224,7 +226,8 @@ def empty_outputs(
     for port in metadata.outputs:
         if port.time_axis is None:
             raise InputError(
-                f"got 0 time steps, but output {port.name!r} sums over time: expected at least 1"
+                f"got 0 time steps, but output {shown(port.name)} sums over time: expected at "
+                "least 1"
             )
         shape = [sizes.get(s, 0) if isinstance(s, str) else s for s in port.shape]
         shape[port.time_axis] = 0
@@ -259,4 +262,4 @@ def _contiguous(value: Any) -> Any:
 
 
 def _shape_text(port: PortInfo) -> str:
-    return "[" + ", ".join(str(size) for size in port.shape) + "]"
+    return f"[{listed(port.shape)}]"

@@ -13,6 +13,7 @@ import safetensors.numpy
 from .._metadata_check import shown
 from ..errors import InputError
 from ..metadata import Metadata
+from .contract import listed
 from .feeds import Array
 
 _FINGERPRINT = "qrnn_deploy_state"
@@ -56,7 +57,7 @@ def unpack(
             "(same weights, layers, dtype and state layout)"
         )
     if set(header) != set(wanted):
-        raise _damaged(f"names {len(header)} tensors, expected {', '.join(wanted)}")
+        raise _damaged(f"names {len(header)} tensors, expected {listed(wanted)}")
     for name, array in wanted.items():
         entry = header[name]
         dtype, shape = _DTYPES[array.dtype.name], list(array.shape)
@@ -64,8 +65,8 @@ def unpack(
             raise _damaged(f"{name} is not {array.dtype.name}")
         if entry.get("shape") != shape:
             raise InputError(
-                f"saved state {name!r} has shape {shown(entry.get('shape'))}, expected {shape}: "
-                "give as many rows as were saved"
+                f"saved state {shown(name)} has shape {shown(entry.get('shape'))}, expected "
+                f"{shape}: give as many rows as were saved"
             )
     try:
         tensors = safetensors.deserialize(bytes(data))  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from .._metadata_check import shown
 from ..errors import InputError
 from ..metadata import LENGTHS, Metadata
 from . import feeds, state_bytes
+from .contract import listed
 from .feeds import Array
 
 if TYPE_CHECKING:
@@ -260,8 +261,8 @@ class StreamingSession:
             lengths = feed.pop(LENGTHS)
         unknown = sorted(set(feed) - {port.name for port in meta.inputs})
         if unknown:
-            names = ", ".join(port.name for port in meta.inputs)
-            raise InputError(f"unknown input {unknown[0]!r}: expected {names}")
+            names = listed(port.name for port in meta.inputs)
+            raise InputError(f"unknown input {shown(unknown[0])}: expected {names}")
         ordered = {port.name: feed[port.name] for port in meta.inputs}
         time = sizes.get("time", 0)
         if meta.ragged:
