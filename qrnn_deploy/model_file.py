@@ -27,14 +27,14 @@ def check_model_file(path: Path) -> None:
             f"{printable(path)} has bytes in its path that are not UTF-8, which ONNX cannot open: "
             "rename it"
         )
-    if path.suffix == ".engine":
+    if ".engine" in (path.suffix, path.name):
         raise ModelError(
             f"{path} is named like an engine of TensorRT: expected an ONNX file here (in Python, "
             "open_model and StreamingSession take both)"
         )
     if path.is_dir():
         raise ModelError(
-            f"{path} is a folder: expected an ONNX file, such as {path / 'model.onnx'}"
+            f"{path} is a folder: expected the file of a model, such as {path / 'model.onnx'}"
         )
     if not path.exists():
         raise ModelError(
@@ -57,7 +57,7 @@ def read_model(path: Path) -> ModelProto:
 
     check_model_file(path)
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except DecodeError as error:

@@ -325,7 +325,7 @@ def test_what_is_neither_file_nor_engine(folder, monkeypatch):
     for folder_name in ("", "."):
         code, out, err = run_cli(folder_name)
         assert (code, out) == (2, "")
-        assert err == "error: . is a folder: expected an ONNX file or an engine\n"
+        assert err == "error: . is a folder: expected the file of a model, such as model.onnx\n"
     (folder / ".engine").write_bytes(b"")
     code, out, err = run_cli(".engine")
     assert (code, out) == (2, "") and "ONNX" not in err and ".engine.json is missing" in err

@@ -92,7 +92,7 @@ def unusable(kind: str, exported: Path, folder: Path) -> tuple[Path, str, str]:
     """A path to inspect, what is wrong with it, and how to fix it."""
     path = folder / "m.onnx"
     if kind == "folder":
-        return folder, "is a folder", "expected an ONNX file, such as"
+        return folder, "is a folder", "expected the file of a model, such as"
     if kind == "absent":
         return path, "does not exist", "`qrnn-deploy export`"
     if kind == "not text":
@@ -138,6 +138,6 @@ def test_unusable_files_read_in_the_library(kind, exported, tmp_path):
 def test_current_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command("inspect", ".") == 2
-    assert "error: . is a folder: expected an ONNX file, such as model.onnx" in (
+    assert "error: . is a folder: expected the file of a model, such as model.onnx" in (
         capsys.readouterr().err
     )

@@ -112,8 +112,6 @@ class _Subject:
 def _open(
     path: Path, only: Sequence[str] | None, note: Callable[[str], None]
 ) -> tuple[_Subject, dict[str, str], list[str]]:
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder: expected an ONNX file or an engine")
     if not is_engine(path):
         models, missing, failures = open_artifacts(path, only, note)
         return _Subject(path, models, path, golden_folder(path)), missing, failures
