@@ -1,6 +1,7 @@
 // The value types of the GPU kernels: one channel or two in a thread, and how they are moved.
 // Compiled by g++ too, where the kernels are emulated; there the approximate instructions are
-// stood in for by functions that err as much as their specification allows.
+// stood in for by functions that err as much as their specification allows, up or down by the
+// argument's bits.
 #ifndef QRNN_DEPLOY_CORE_GPU_LANES_H_
 #define QRNN_DEPLOY_CORE_GPU_LANES_H_
 
@@ -37,13 +38,14 @@ struct GpuLanes {
         return storage_detail::bits(x) >> 31 != 0 ? yes : no;
     }
 
-    // One instruction of the special-function unit each; results below 2^-126 are 0.
+    // One instruction of the special-function unit each; results below 2^-126 are 0. Relative error
+    // 2^-22, and one unit in the last place.
     static QRNN_HD V exp2(V x) {
 #if defined(__CUDA_ARCH__)
         asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
         return x;
 #else
-        return normal_or_zero(exp2f(x));
+        return normal_or_zero(exp2f(x) * (1.0f + error_at(x, 0x1p-22f)));
 #endif
     }
     static QRNN_HD V fast_reciprocal(V x) {
@@ -51,7 +53,7 @@ struct GpuLanes {
         asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(x));
         return x;
 #else
-        return normal_or_zero(1.0f / x);
+        return normal_or_zero((1.0f / x) * (1.0f + error_at(x, 0x1p-23f)));
 #endif
     }
     // Relative error 2^-11.
@@ -60,15 +62,15 @@ struct GpuLanes {
         asm("tanh.approx.f32 %0, %0;" : "+f"(x));
         return x;
 #else
-        uint32_t bits;
-        memcpy(&bits, &x, sizeof bits);
-        const float error = (bits * 2654435761u >> 31) != 0 ? 0x1p-11f : -0x1p-11f;
-        const float y = tanhf(x) * (1.0f + error);
+        const float y = tanhf(x) * (1.0f + error_at(x, 0x1p-11f));
         return fabsf(y) > 1.0f ? copysignf(1.0f, x) : y;
 #endif
     }
 
   private:
+    static QRNN_HD float error_at(V x, float size) {
+        return (storage_detail::bits(x) * 2654435761u >> 31) != 0 ? size : -size;
+    }
     static QRNN_HD V normal_or_zero(V x) { return fabsf(x) < 0x1p-126f ? 0.0f : x; }
 };
 
