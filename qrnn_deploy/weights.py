@@ -41,13 +41,13 @@ def looked_up_tables(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         ModelError: a weight cannot be read.
     """
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = onnx.load(str(path), format="protobuf", load_external_data=False).graph
     gathered = {n.input[0] for n in graph.node if n.op_type.startswith("Gather") and n.input}
     return {name: a for name, a in _weights(path, gathered) if a.size >= _LEAST_TABLE}
 
 
 def _weights(path: Path, wanted: set[str] | None) -> Iterator[tuple[str, NDArray[Any]]]:
-    model = onnx.load(str(path), load_external_data=False)
+    model = onnx.load(str(path), format="protobuf", load_external_data=False)
     for tensor in model.graph.initializer:
         if wanted is None or tensor.name in wanted:
             try:

@@ -61,6 +61,8 @@ class Registry:
 
     def load_library(self, path: str) -> object | None:
         self._fake.loaded.append(path)
+        if self._fake.registered:  # as TensorRT does with a name that it knows
+            return None
         self._fake.registered = list(self._fake.creators)
         return object() if self._fake.loads else None
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 
 import qrnn_deploy
 from qrnn_deploy.cli import main
-from qrnn_deploy.engines import build_engine, describe, read_manifest
+from qrnn_deploy.engines import build_engine, describe, native, read_manifest
 from qrnn_deploy.engines.backends import BACKENDS
 from qrnn_deploy.engines.gpu import find_cards
 from qrnn_deploy.engines.model import read_source
@@ -290,6 +290,7 @@ def test_a_plugin_library_in_the_process_does_not_change_the_function_form(small
         "import sys, tensorrt_rtx_bindings as rtx, qrnn_deploy.engines as e\n"
         "from qrnn_deploy.engines import plugin, watch\n"
         "watch.log_reader(rtx)\n"
+        "assert rtx.get_plugin_registry().load_library(str(plugin.find_plugin()))\n"
         "plugin.register_plugin(rtx, plugin.find_plugin())\n"
         "plugin.register_plugin(rtx, plugin.find_plugin())\n"
         "print(e.build_engine(sys.argv[1], sys.argv[2], arch=['sm86']).manifest.form)\n"
@@ -463,8 +464,11 @@ def test_progress_bar_on_a_terminal(small, tmp_path):
         (["--max", "B=0"], "got --max B=0: expected 1 to 2147483647"),
         (["--opt", "B"], "expected the form B=8,T=64"),
         (["--max", "Q=3"], "got --max Q: this model has B, T"),
-        (["--max", "B=2000000000,T=2000000000"], "cannot run all sizes from --min to --max"),
+        (["--max", "B=2000000000,T=2000000000"], "dimensions have overflown"),
         (["--workspace", "1"], "expected a number with a unit"),
+        (["--workspace", "999999999999GiB"], "expected at most 262144GiB"),
+        (["-o", ""], "the name is empty"),
+        (["-o", "."], "output '.' is a folder"),
         (["--workspace", "1KiB"], "no tactics to implement the operation within workspace limit"),
         (["--timing-cache", "cache"], "keeps no timing cache"),
         (["--version-compatible"], "run on the version that built them only"),
@@ -512,7 +516,39 @@ def test_files_that_cannot_be_built_are_one_line(small, tmp_path, capfd):
     next(node for node in model.graph.node if node.name == "layer_01_pool").name = "pool_of_mine"
     onnx.save(model, str(other))
     assert "are not those of the layers that the metadata list" in line(other)
+    calling = tmp_path / "calling.onnx"
+    model = onnx.load(str(small))
+    function = model.functions[0]
+    again = helper.make_node(function.name, function.input, ["h1", "c1"], domain=function.domain)
+    function.node.append(again)
+    onnx.save(model, str(calling))
+    assert "has a function that calls itself" in line(calling)
     assert [name for name in files_under(tmp_path) if "engine" in name] == []
+
+
+def test_engine_that_streams_takes_no_memory_while_it_runs(small, tmp_path, monkeypatch):
+    """What NVIDIA demands of engines whose runs are recorded in CUDA graphs."""
+    configs, configure = [], native._configure
+    monkeypatch.setattr(
+        native, "_configure", lambda job, *rest: (configs.append(rest[0]), configure(job, *rest))
+    )
+    flag = rtx.BuilderFlag.REQUIRE_USER_ALLOCATION
+    build_engine(small, tmp_path / "m.engine", backend=RTX, arch=["sm86"])
+    assert configs[-1].get_flag(flag)
+    offline = tmp_path / "offline.onnx"
+    qrnn_deploy.export(build("fo"), offline, states="none", golden=False)
+    build_engine(offline, tmp_path / "o.engine", backend=RTX, arch=["sm86"])
+    assert len(configs) == 2 and not configs[-1].get_flag(flag)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".onnxtxt", ".pbtxt"])
+def test_name_of_the_model_says_nothing_of_its_format(suffix, small, tmp_path):
+    source = tmp_path / f"m{suffix}"
+    source.write_bytes(small.read_bytes())
+    assert read_source(source).pools == read_source(small).pools
+    source.write_text("{}")
+    with pytest.raises(ModelError, match="is not a whole ONNX file"):
+        read_source(source)
 
 
 def test_weights_outside_the_folder_are_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,10 @@ def test_texts():
         with pytest.raises(EngineError, match="got sizes"):
             parse_sizes(text)
     assert parse_bytes("512MiB") == 1 << 29 and parse_bytes("2 GiB") == 1 << 31
+    assert parse_bytes("262144GiB") == 1 << 48
+    for text in ("262145GiB", "999999999999GiB"):
+        with pytest.raises(EngineError, match="expected at most 262144GiB"):
+            parse_bytes(text)
     for text in ("", "512", "0MiB", "1.5GiB", "-1GiB", "1TB", "1mib"):
         with pytest.raises(EngineError, match="expected a number with a unit"):
             parse_bytes(text)
@@ -167,6 +172,14 @@ def test_manifest_comes_back_as_it_went(tmp_path):
     raw = json.loads(manifest_path(engine).read_text())
     assert list(raw)[:2] == ["kind", "format"]
     assert raw["profiles"][1]["inputs"]["x"]["max"] == [32, 1, 5]
+
+
+def test_manifest_that_is_a_pipe_is_not_waited_for(tmp_path):
+    engine = write(tmp_path, manifest())
+    manifest_path(engine).unlink()
+    os.mkfifo(manifest_path(engine))
+    with pytest.raises(EngineError, match=r"m\.engine\.json is not a regular file"):
+        read_manifest(engine)
 
 
 def test_engine_and_manifest_that_do_not_belong_together(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _ctypes
 import hashlib
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from models import build, files_under
 import qrnn_deploy
 from qrnn_deploy.engines import backends, build_engine, native, read_manifest
 from qrnn_deploy.engines import build as build_module
-from qrnn_deploy.engines.backends import choose_backend
+from qrnn_deploy.engines.backends import BACKENDS, choose_backend, load_backend
 from qrnn_deploy.engines.gpu import Card, Cards
 from qrnn_deploy.errors import EngineError, MissingDependencyError
 
@@ -258,3 +261,69 @@ def test_no_tensorrt_at_all_names_what_to_install(monkeypatch):
         choose_backend(None)
     with pytest.raises(EngineError, match="got backend 'trt': expected tensorrt or tensorrt-rtx"):
         choose_backend("trt")
+
+
+def test_plugin_library_that_the_caller_has_loaded(fake, small, tmp_path, monkeypatch):
+    """TensorRT takes no creators twice, so that loading ours once more would fail."""
+    trt = fake()
+    ours = Path(_ctypes.__file__).resolve()  # any library that this process has loaded
+    monkeypatch.setenv("QRNN_DEPLOY_TENSORRT_LIBRARY", str(ours))
+    trt.get_plugin_registry().load_library(str(ours))
+    report = build_engine(small, engine(tmp_path), backend="tensorrt")
+    assert trt.loaded == [str(ours)]
+    assert report.manifest.libraries[0].sha256 == hashlib.sha256(ours.read_bytes()).hexdigest()
+
+
+def test_other_plugin_library_that_the_caller_has_loaded(fake, small, tmp_path):
+    trt = fake()
+    trt.get_plugin_registry().load_library("another.so")
+    message = refused(small, tmp_path)
+    assert "registered in this process already, and not by" in message
+    assert trt.loaded == ["another.so"]
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2**48 + 1, 2**64, True, 1.5, "1GiB"])
+def test_workspace_out_of_range(size, fake, small, tmp_path):
+    fake()
+    assert "expected 1 to 281474976710656 bytes" in refused(small, tmp_path, workspace=size)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", ".."])
+def test_output_that_has_no_name(name, fake, small):
+    fake()
+    with pytest.raises(EngineError, match="is a folder: expected a name such as"):
+        build_engine(small, name, backend="tensorrt")
+
+
+def test_timing_cache_that_is_a_pipe(fake, small, tmp_path):
+    fake()
+    os.mkfifo(tmp_path / "cache")
+    assert "is not a regular file" in refused(small, tmp_path, timing_cache=tmp_path / "cache")
+
+
+def test_terminated_while_the_module_starts(tmp_path, monkeypatch):
+    """What the handler raises in there would come out as a module that does not load."""
+    (tmp_path / "tensorrt.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.05)\n"
+        "except BaseException:\n"
+        "    raise ImportError('initialization failed')\n"
+        "__version__ = '10.14.1.48'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+
+    def stop(signum, frame):
+        sys.exit(128 + signum)
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(SystemExit) as exit:
+            load_backend(BACKENDS["tensorrt"])
+        assert exit.value.code == 143
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+        sys.modules.pop("tensorrt", None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._shared import byte_size, json_option, print_json
+from ._shared import OutputFile, byte_size, json_option, print_json
 
 if TYPE_CHECKING:
     from ..engines import BuildReport, Manifest, Profile
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputFile(),
     required=True,
     help="Engine to write. Its manifest goes beside it, model.engine.json.",
 )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -94,7 +98,8 @@ def load_backend(backend: Backend) -> Any:
         EngineError: it cannot be loaded, or is too old.
     """
     try:
-        trt = require(backend.module, f"an engine for --backend {backend.name}")
+        with _sparing_termination():
+            trt = require(backend.module, f"an engine for --backend {backend.name}")
     except MissingDependencyError:
         raise
     except (ImportError, OSError, RuntimeError) as error:
@@ -109,6 +114,26 @@ def load_backend(backend: Backend) -> Any:
             f"later, {install(backend.module, '--upgrade')}"
         )
     return trt
+
+
+@contextmanager
+def _sparing_termination() -> Iterator[None]:
+    """Let SIGTERM wait for the end of the block, where it has a handler of Python.
+
+    What a handler raises in the midst of the module's start comes out as a failure to load.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, frame: waiting.append(signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if waiting:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def version_key(version: str) -> tuple[int, ...]:

@@ -24,6 +24,10 @@ def check_output(target: Path, sources: Iterable[Path]) -> None:
     Raises:
         EngineError: saying what is in the way.
     """
+    if not target.name:  # ".", "/", or the empty name of an unset variable
+        raise EngineError(
+            f"output {str(target)!r} is a folder: expected a name such as model.engine"
+        )
     if not target.parent.is_dir():
         raise EngineError(f"output folder {target.parent} does not exist: create it first")
     if not os.access(target.parent, os.W_OK):
@@ -55,10 +59,12 @@ def check_timing_cache(path: Path, outputs: Iterable[Path]) -> None:
     """Refuse a timing cache that could not be written when the engine is done.
 
     Raises:
-        EngineError: its folder does not exist, or it is a folder or one of the outputs.
+        EngineError: its folder does not exist, or it is no regular file or one of the outputs.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise EngineError(f"timing cache {path} is a folder or in none: expected a file's name")
+    if path.exists() and not path.is_file():
+        raise EngineError(f"timing cache {path} is not a regular file: expected a file's name")
     if any(path.absolute() == output.absolute() for output in outputs):
         raise EngineError(f"timing cache {path} has the name of an output: give it another")
 

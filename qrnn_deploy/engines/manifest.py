@@ -182,6 +182,8 @@ def parse_manifest(text: str, name: str) -> Manifest:
 
 
 def _read(beside: Path, engine: Path) -> str:
+    if beside.exists() and not beside.is_file():  # a pipe would be waited for
+        raise EngineError(f"{beside} is not a regular file: expected the manifest of {engine}")
     try:
         with beside.open("rb") as handle:
             data = handle.read(MAX_BYTES + 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from ..pooling.spec import BY_OP_TYPE, DOMAIN
 from .backends import Form
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 
 PLUGIN_ATTRIBUTES = ("plugin_namespace", "plugin_version")
 _CHUNK = 1 << 20
@@ -58,7 +59,8 @@ def read_source(path: Path) -> Source:
 
     Raises:
         ModelError: no readable ONNX file, not one of ours, or without its weights.
-        EngineError: none of its nodes is a pooling node, or their names are not distinct.
+        EngineError: none of its nodes is a pooling node, their names are not distinct, or a
+            function calls itself.
     """
     model = read_model(path)
     metadata = Metadata.from_properties(
@@ -71,6 +73,11 @@ def read_source(path: Path) -> Source:
                 f"{path} refers to weights in {name!r}, outside its folder: expected a file beside "
                 "it, as the exporter writes"
             )
+    if _calls_itself(model):
+        raise EngineError(
+            f"{path} has a function that calls itself, which no engine can hold: export the model "
+            "again"
+        )
     pools = tuple(Pool(node.name, node.op_type) for node in pool_nodes(model.graph))
     if not pools:
         raise EngineError(
@@ -94,12 +101,33 @@ def read_source(path: Path) -> Source:
 
 def pool_nodes(graph: GraphProto) -> Iterator[NodeProto]:
     """The pooling nodes of a graph and of its subgraphs."""
-    for node in graph.node:
+    for node in _all_nodes(graph):
         if node.domain == DOMAIN and node.op_type in BY_OP_TYPE:
             yield node
+
+
+def _all_nodes(graph: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from pool_nodes(inner)
+                yield from _all_nodes(inner)
+
+
+def _calls_itself(model: ModelProto) -> bool:
+    """Whether a function calls itself, perhaps by way of others: parsers follow that for ever.
+
+    Overloads are not told apart, since not every parser does.
+    """
+    calls: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for function in model.functions:
+        called = {(node.domain, node.op_type) for node in _all_nodes(function)}
+        calls.setdefault((function.domain, function.name), set()).update(called)
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def prepared_bytes(source: Source, form: Form) -> bytes:

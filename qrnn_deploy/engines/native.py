@@ -15,7 +15,7 @@ from .gpu import Cards
 from .model import Source, prepared_bytes
 from .options import BuildOptions, architectures
 from .plugin import register_plugin
-from .profiles import Profile, make_profiles
+from .profiles import STEP, Profile, make_profiles
 from .proof import check_engine, check_network
 from .watch import LogReader, Monitor
 
@@ -99,7 +99,7 @@ def run_job(job: Job) -> Built:
     )
     config = builder.create_builder_config()
     targets = architectures(job.options, job.backend, trt, job.cards)
-    _configure(job, config, targets)
+    _configure(job, config, targets, profiles)
     for profile in profiles:
         _add_profile(job, builder, config, profile)
     _read_timing_cache(job, config)
@@ -178,7 +178,7 @@ def _ports(job: Job, network: Any) -> tuple[list[PortInfo], list[PortInfo], dict
     return inputs, outputs, fixed
 
 
-def _configure(job: Job, config: Any, targets: Sequence[str]) -> None:
+def _configure(job: Job, config: Any, targets: Sequence[str], profiles: Sequence[Profile]) -> None:
     trt, options = job.trt, job.options
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names layers, for the proof
     # On unless it is cleared, it keeps 10 bits of each factor: not the numbers of the model.
@@ -192,6 +192,11 @@ def _configure(job: Job, config: Any, targets: Sequence[str]) -> None:
         config.plugins_to_serialize = [str(job.plugin)]
     if job.backend.needs_gpu:
         return
+    # TensorRT for RTX may else take memory while it runs, which no CUDA graph can record. With the
+    # flag it fails the build instead, where the network cannot do without. Known from 1.2 on.
+    flag = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if flag is not None and any(profile.name == STEP for profile in profiles):
+        config.set_flag(flag)
     config.num_compute_capabilities = len(targets)
     for index, name in enumerate(targets):
         if not config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), index):

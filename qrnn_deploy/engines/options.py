@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._metadata_check import shown
 from ..errors import EngineError
 from .backends import Backend, the_card
 from .gpu import Cards
 
 RTX_ARCHITECTURES = ("sm80", "sm86", "sm89", "sm120")
 """What an engine of TensorRT for RTX is for unless it is said: Ampere, Ada and Blackwell."""
+
+MAX_WORKSPACE = 2**48
+"""Most bytes of scratch memory that can be asked for; no card has as many."""
 
 _UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
 
@@ -47,7 +51,7 @@ def parse_bytes(text: str) -> int:
     """A number of bytes from a text such as ``512MiB``.
 
     Raises:
-        EngineError: it is not of this form.
+        EngineError: it is not of this form, or more than :data:`MAX_WORKSPACE`.
     """
     match = re.fullmatch(r"(\d{1,12})\s*(KiB|MiB|GiB)", text.strip(), re.ASCII)
     if not match or not int(match[1]):
@@ -55,7 +59,10 @@ def parse_bytes(text: str) -> int:
             f"got {text!r}: expected a number with a unit, such as 512MiB or 2GiB "
             f"({', '.join(_UNITS)})"
         )
-    return int(match[1]) << _UNITS[match[2]]
+    size = int(match[1]) << _UNITS[match[2]]
+    if size > MAX_WORKSPACE:
+        raise EngineError(f"got {text!r}: expected at most {MAX_WORKSPACE >> 30}GiB")
+    return size
 
 
 def check_options(options: BuildOptions, backend: Backend, cards: Cards) -> None:
@@ -64,6 +71,14 @@ def check_options(options: BuildOptions, backend: Backend, cards: Cards) -> None
     Raises:
         EngineError: saying what to leave out or to use instead.
     """
+    size = options.workspace
+    if size is not None and (
+        isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_WORKSPACE
+    ):
+        raise EngineError(
+            f"got workspace={shown(size)}: expected 1 to {MAX_WORKSPACE} bytes, or None for all "
+            "memory of the card"
+        )
     if backend.needs_gpu:
         the_card(backend, cards)
         if options.arch is not None:

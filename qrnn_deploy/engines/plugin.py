@@ -45,15 +45,30 @@ def find_plugin() -> Path:
 
 
 def register_plugin(trt: Any, path: Path) -> None:
-    """Load the library into the module's plugin registry; once per process.
+    """Load the library into the module's plugin registry, unless it is there already.
 
     Raises:
-        EngineError: TensorRT does not take it, or it brings no creator of ours.
+        EngineError: TensorRT does not take it, it brings no creator of ours, or another library has
+            registered creators of the same names.
     """
     from ..pooling.spec import BY_OP_TYPE, DOMAIN, PLUGIN_VERSION
 
     registry = trt.get_plugin_registry()
-    if not any(module is trt and known == path for module, known, _ in _loaded):
+
+    def missing() -> list[str]:
+        creators = {name: registry.get_creator(name, PLUGIN_VERSION, DOMAIN) for name in BY_OP_TYPE}
+        return [name for name, creator in creators.items() if creator is None]
+
+    if any(module is trt and known == path for module, known, _ in _loaded):
+        pass
+    elif len(missing()) < len(BY_OP_TYPE):
+        # TensorRT refuses creators of the same names, and the manifest names the library in use.
+        if not _is_mapped(path):
+            raise EngineError(
+                f"plugins for QRNN pooling are registered in this process already, and not by "
+                f"{path}: load that library only, or name the other one in {ENVIRONMENT}"
+            )
+    else:
         try:
             handle = registry.load_library(str(path))
         except Exception as error:
@@ -62,14 +77,18 @@ def register_plugin(trt: Any, path: Path) -> None:
         if handle is None:
             raise EngineError(f"TensorRT cannot load {path}: build it anew for this version")
         _loaded.append((trt, path, handle))
-    missing = [
-        name for name in BY_OP_TYPE if registry.get_creator(name, PLUGIN_VERSION, DOMAIN) is None
-    ]
-    if missing:
+    if absent := missing():
         raise EngineError(
-            f"{path} brings no plugin for {', '.join(missing)} into TensorRT's registry: expected "
+            f"{path} brings no plugin for {', '.join(absent)} into TensorRT's registry: expected "
             "one for each pooling operator; build it anew"
         )
+
+
+def _is_mapped(path: Path) -> bool:
+    """Whether this process has loaded that file."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
+        places = [line.rstrip("\n").split(maxsplit=5) for line in lines]
+    return any(len(place) > 5 and place[5] == str(path) for place in places)  # the last is the file
 
 
 @lru_cache(maxsize=8)

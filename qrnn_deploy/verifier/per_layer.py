@@ -45,7 +45,7 @@ def compare_layers(
     feed = reference.inputs(_CASE)
     records = _recorded(reference.exact, feed)
     records_same = _recorded(reference.same, feed)
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), format="protobuf")
     arrays = {name: tensor.numpy() for name, tensor in feed.items()}
     findings = []
     with tempfile.TemporaryDirectory(prefix="qrnn-deploy-") as name:
