@@ -451,10 +451,14 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
         put_segment<Context, kCount>(joined + warp * kFloats, x, run);
         QRNN_UNROLL
         for (int i = 0; i < kCount; ++i) {
-            uint64_t word = context.peek_in_order(state_at(anchor) + i * Context::kWarp);
-            while (!is_there(word)) {
-                context.pause();
-                word = context.peek_in_order(state_at(anchor) + i * Context::kWarp);
+            const uint64_t* const place = state_at(anchor) + i * Context::kWarp;
+            uint64_t word = context.peek_in_order(place);
+            if (!is_there(word)) {
+                // Only the last load in order: each costs what the caches hold.
+                do {
+                    context.pause();
+                } while (!is_there(context.peek(place)));
+                word = context.peek_in_order(place);
             }
             set_channel(c, i, state_in(word));
         }
