@@ -3,7 +3,8 @@
 #
 #   QRNN_DEPLOY_CUDA                 AUTO (default), ON (fail where there is none) or OFF
 #   QRNN_DEPLOY_CUDA_ARCHITECTURES   e.g. 90-real; by default every architecture of docs/gpu.md
-#                                    that the compiler knows, and PTX of the last
+#                                    that the compiler knows, and PTX of sm_90 (for sm_110,
+#                                    which runs nothing else of these) and of the last
 set(QRNN_DEPLOY_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO, ON or OFF")
 set(QRNN_DEPLOY_CUDA_FOUND OFF)
 set(QRNN_DEPLOY_CUDA_REASON "")
@@ -32,7 +33,7 @@ else()
       if(NOT QRNN_DEPLOY_CUDA_ARCHITECTURES)
         # Known since CUDA 12.8: sm_100 and sm_120.
         if(CMAKE_MATCH_1 VERSION_GREATER_EQUAL 12.8)
-          set(QRNN_DEPLOY_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120)
+          set(QRNN_DEPLOY_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90 100-real 120)
         else()
           set(QRNN_DEPLOY_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90)
         endif()
