@@ -1,7 +1,8 @@
 """The speed goals of the GPU core, each beside the limit of this GPU: `make bench-gpu`.
 
 Writes build/gpu/bench.json and, where matplotlib is installed, a heat map of the LSTM grid; prints
-tables. Exit status 2 where nothing can be measured.
+tables. Exit status: 0 all was measured, 1 a part failed (the file says why), 2 nothing can be
+measured here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import argparse
 import datetime
 import json
 import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,27 @@ PLAN = {
     "stack": "two layers of 640 against a two-layer torch.nn.LSTM",
     "stream": "a step of that stack in a graph against an empty graph and reading the weights",
 }
+
+
+def measure_all(
+    parts: dict[str, Callable[[], Any]], report: dict[str, Any], path: Path
+) -> list[str]:
+    """Measures the parts in turn into `report` and rewrites the file after each.
+
+    One that fails is recorded with its error, and the others still run. Returns the failed ones.
+    """
+    failed = []
+    for name, measure in parts.items():
+        print(f"== {name}: {PLAN[name]}", flush=True)
+        try:
+            report[name] = measure()
+        except Exception as error:  # whatever stops one part must not cost the others
+            traceback.print_exc()
+            reason = (str(error).splitlines() or [""])[0]
+            report[name] = {"failed": f"{type(error).__name__}: {reason}"}
+            failed.append(name)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    return failed
 
 
 def main() -> int:
@@ -58,19 +83,21 @@ def main() -> int:
     report: dict[str, Any] = {"date": datetime.date.today().isoformat(), **gpu_build.device_facts()}
     print(", ".join(report.values()))
     path = gpu_build.BUILD / "bench.json"
+    parts = {}
     for name in names:
-        print(f"== {name}: {PLAN[name]}", flush=True)
         module = gpu_layers if name in ("lstm", "stack", "stream") else gpu_pool
-        report[name] = getattr(module, f"measure_{name}")(core)
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    if "lstm" in report:
+        parts[name] = partial(getattr(module, f"measure_{name}"), core)
+    failed = measure_all(parts, report, path)
+    if "lstm" in report and "lstm" not in failed:
         try:
             gpu_layers.heat_map(report["lstm"], arguments.heat_map)
             print(f"wrote {arguments.heat_map}")
         except ImportError:
             print("matplotlib is not installed: no heat map")
     print(f"wrote {path}")
-    return 0
+    for name in failed:
+        print(f"bench-gpu: {name} failed: {report[name]['failed']}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

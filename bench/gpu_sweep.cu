@@ -27,8 +27,8 @@ cudaError_t launch(int depth, const qrnn::PoolArguments& a, const qrnn::GpuPlan&
 }  // namespace
 
 extern "C" int qrnn_gpu_empty(void* stream) {
-    empty_kernel<<<1, 1, 0, static_cast<cudaStream_t>(stream)>>>();
-    return cudaGetLastError();
+    return cudaLaunchKernel(reinterpret_cast<const void*>(&empty_kernel), dim3(1), dim3(1), nullptr,
+                            0, static_cast<cudaStream_t>(stream));
 }
 
 // depth: kWalk's steps ahead, kScan's and kChain's steps per thread. bfloat16 by pairs, or float32.

@@ -19,6 +19,10 @@ class Timing:
     least: float
     most: float
 
+    def per(self, calls: int) -> Timing:
+        """Of one call, where so many were timed as one."""
+        return Timing(self.median / calls, self.least / calls, self.most / calls)
+
     def __str__(self) -> str:
         return f"{self.median:9.2f} us ({self.least:.2f} to {self.most:.2f})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = {"test-gpu": "tests/gpu/run.py", "bench-gpu": "bench/gpu_bench.py"}
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/gpu")]
 
+import gpu_bench  # noqa: E402
 import gpu_build  # noqa: E402
 import gpu_models  # noqa: E402
 
@@ -107,6 +109,25 @@ def test_missing_packages_are_one_line(absent: set[str], named: str) -> None:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"test-gpu: nothing to run: {named} installed")
+
+
+def test_a_part_of_the_benchmark_that_fails_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bench.json"
+
+    def broken() -> None:
+        raise RuntimeError("no kernel image\nmore of it")
+
+    parts: dict[str, Any] = {"pool": lambda: [1], "step": broken, "stack": lambda: [2]}
+    assert gpu_bench.measure_all(parts, {"device": "none"}, path) == ["step"]
+    assert json.loads(path.read_text()) == {
+        "device": "none",
+        "pool": [1],
+        "step": {"failed": "RuntimeError: no kernel image"},
+        "stack": [2],
+    }
+    assert "no kernel image" in capsys.readouterr().err
 
 
 def test_reference_of_the_benchmark() -> None:
