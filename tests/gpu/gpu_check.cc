@@ -3,6 +3,7 @@
 //
 //   gpu_check            all poolings, storage types and regimes; exit status 1 on a difference
 //   gpu_check --quick    fewer shapes, for racecheck
+//   gpu_check --errors   what CUDA refuses is returned (not under memcheck, which reports it)
 #include <cuda_runtime_api.h>
 
 #include <cmath>
@@ -148,9 +149,50 @@ void check(const Kind& kind, Storage storage, const Shape& shape, bool reverse,
     }
 }
 
+// By every regime, into a capture that a call which is not allowed there has broken.
+void check_errors() {
+    constexpr int64_t kMost = 300 * 64;
+    DeviceArray gates(kMost * 3 * 4), state(64 * 4), lengths(8), h(kMost * 4), workspace(1 << 20);
+    lengths.set(std::vector<int64_t>{300});
+    for (GpuRegime regime :
+         {GpuRegime::kStep, GpuRegime::kWalk, GpuRegime::kScan, GpuRegime::kChain}) {
+        qrnn::PoolArguments a;
+        a.steps = regime == GpuRegime::kStep ? 1 : 300;
+        a.batch = 1;
+        a.hidden = 64;
+        a.gates = gates.data();
+        a.c0 = state.data();
+        a.lengths = lengths.data();
+        a.h = h.data();
+        a.c_T = state.data();
+        cudaStream_t stream = nullptr;
+        cudaGraph_t graph = nullptr;
+        require(cudaStreamCreate(&stream), "stream");
+        require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+        const bool broken = cudaStreamSynchronize(stream) != cudaSuccess;
+        const cudaError_t error =
+            qrnn::pool_on_gpu(a, {regime, 1, 2}, workspace.data(), 1 << 20, stream);
+        cudaStreamEndCapture(stream, &graph);
+        cudaGetLastError();
+        require(cudaStreamDestroy(stream), "destroy");
+        ++runs;
+        if (!broken || error == cudaSuccess || error == cudaErrorInvalidValue) {
+            ++differences;
+            std::printf("FAILED %s in a broken capture: %s\n", kRegimes[static_cast<int>(regime)],
+                        cudaGetErrorString(error));
+        }
+    }
+    check(kKinds[1], Storage::kFloat32, {70, 3, 33}, false, {GpuRegime::kScan, 1, 2});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+    if (argc > 1 && std::strcmp(argv[1], "--errors") == 0) {
+        check_errors();
+        std::printf("%d runs, %d differ\n", runs, differences);
+        return differences == 0 ? 0 : 1;
+    }
     const bool quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
     // Whole and partial warps, odd H, several chunks, more chunks than between two anchors.
     std::vector<Shape> shapes = {{1, 3, 70}, {70, 3, 33}, {300, 2, 46}};

@@ -47,6 +47,7 @@ def checks() -> tuple[dict[str, list[str]], dict[str, str]]:
             *("-c", str(gpu_build.ROOT / "pyproject.toml"), str(here)),
         ],
         "every kernel": [str(gpu_build.BUILD / "gpu_check")],
+        "errors of CUDA": [str(gpu_build.BUILD / "gpu_check"), "--errors"],
     }
     left_out = {}
     no_plugin = gpu_build.plugin_problem()

@@ -191,7 +191,8 @@ def test_unaligned_pairs(core: GpuCore, dtype: str) -> None:
     assert caught.value.code == INVALID_VALUE
 
 
-def test_errors_are_carried_up(core: GpuCore) -> None:
+def test_plans_that_do_not_fit_are_refused(core: GpuCore) -> None:
+    """By the core itself; what CUDA refuses is in gpu_check --errors."""
     inputs = Inputs(cases.PoolCase("fo", T=40, B=2, H=34), "float32")
     for plan in (("step", 1, 2), ("scan", 1, 17), ("walk", 2, 2)):
         with pytest.raises(CudaError) as caught:
