@@ -4,7 +4,7 @@ emulation and those on a GPU. Plain NumPy and the oracle."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cases
 import numpy as np
@@ -67,6 +67,45 @@ def allowed(
         c_bound += TANH_ERROR[dtype] * c_sizes
     h_bound += UNIT_ROUNDOFF[dtype] * np.abs(h) + SMALLEST[dtype]
     return h_bound, c_bound
+
+
+class SmallAfterLarge(NamedTuple):
+    """Inputs, what the oracle says, and a bound on the error of each step's state."""
+
+    case: cases.PoolCase
+    gates: NDArray[np.float32]
+    c0: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    h: oracle.F64
+    c_T: oracle.F64
+    bound: oracle.F64
+
+
+def small_after_large() -> SmallAfterLarge:
+    """Small states after large ones, by f-pooling: gates that keep much, little and nothing follow
+    each other, and candidates up to 1e30. Each bound is of the state's own past alone: a step errs
+    relative to what meets in it, and that fades with what is kept of its state."""
+    T, H = 640, 48
+    random = np.random.default_rng(5)
+    kinds = np.array([9.0, 3.0, 0.0, -3.0, -20.0, -np.inf, 30.0])
+    f = kinds[random.integers(0, len(kinds), (T // 10, 1, H))].repeat(10, axis=0)
+    f += random.normal(size=f.shape)
+    large = np.where(random.random(f.shape) < 0.02, random.uniform(0, 30, f.shape), 0.0)
+    z = random.normal(size=f.shape) * 10.0**large
+    gates = np.concatenate([z, f], axis=-1).astype(np.float32)
+    c0 = (10.0 ** random.uniform(0, 30, (1, H))).astype(np.float32)
+    lengths = np.array([T])
+    case = cases.PoolCase("f", T=T, B=1, H=H, activation="identity")
+    h, c_T = case.expected(gates, c0, lengths)
+    assert (np.abs(h) > 1e20).any()
+    assert (np.abs(h) < 1.0).any()
+    before = np.concatenate([c0[None], h[:-1]])
+    g = oracle.sigmoid(-gates[..., H:].astype(np.float64))
+    own = 3e-6 * g * (np.abs(before) + np.abs(gates[..., :H])) + 2e-7 * np.abs(h)
+    bound = own.copy()
+    for t in range(1, T):
+        bound[t] += (1.0 - g[t] + 3e-6 * g[t]) * bound[t - 1]
+    return SmallAfterLarge(case, gates, c0, lengths, h, c_T, bound)
 
 
 def sampled_floats() -> NDArray[np.float32]:

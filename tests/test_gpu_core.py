@@ -131,35 +131,11 @@ def test_slow_channels_of_a_long_sequence(emulation: ctypes.CDLL) -> None:
 
 @pytest.mark.parametrize("plan", SPANS, ids=str)
 def test_small_states_after_large_ones(emulation: ctypes.CDLL, plan: tuple[str, int, int]) -> None:
-    """However large the states before: what a step errs fades with what is kept of it.
-
-    Gates that keep much, little and nothing follow each other, and candidates up to 1e30.
-    """
-    T, H = 640, 48
-    random = np.random.default_rng(5)
-    kinds = np.array([9.0, 3.0, 0.0, -3.0, -20.0, -np.inf, 30.0])
-    f = kinds[random.integers(0, len(kinds), (T // 10, 1, H))].repeat(10, axis=0)
-    f += random.normal(size=f.shape)
-    z = random.normal(size=f.shape) * 10.0 ** np.where(
-        random.random(f.shape) < 0.02, random.uniform(0, 30, f.shape), 0.0
-    )
-    gates = np.concatenate([z, f], axis=-1).astype(np.float32)
-    c0 = (10.0 ** random.uniform(0, 30, (1, H))).astype(np.float32)
-    case = cases.PoolCase("f", T=T, B=1, H=H, activation="identity")
-    expected, expected_c = case.expected(gates, c0, np.array([T]))
-    before = np.concatenate([c0[None], expected[:-1]])
-    with np.errstate(over="ignore"):
-        g = 1.0 / (1.0 + np.exp(gates[..., H:].astype(np.float64)))
-    # A step's own error, of g and of rounding; the share 1 - g of it goes on, with g's error.
-    own = 3e-6 * g * (np.abs(before) + np.abs(gates[..., :H])) + 2e-7 * np.abs(expected)
-    bound = np.zeros_like(own)
-    for t in range(T):
-        bound[t] = own[t] + (1.0 - g[t] + 3e-6 * g[t]) * bound[max(t - 1, 0)]
-    h, c_T = emulate(emulation, case, "float32", plan, gates, c0, np.array([T]))
-    assert (np.abs(expected) > 1e20).any()
-    assert (np.abs(expected) < 1.0).any()
-    assert np.max(np.abs(h - expected) / bound) <= 1.0
-    assert np.max(np.abs(c_T - expected_c) / bound[-1]) <= 1.0
+    """However large the states before: what a step errs fades with what is kept of it."""
+    small = gpu_reference.small_after_large()
+    h, c_T = emulate(emulation, small.case, "float32", plan, small.gates, small.c0, small.lengths)
+    assert np.max(np.abs(h - small.h) / small.bound) <= 1.0
+    assert np.max(np.abs(c_T - small.c_T) / small.bound[-1]) <= 1.0
 
 
 @pytest.mark.parametrize("pooling", cases.POOLING_NAMES)

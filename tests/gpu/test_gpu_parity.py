@@ -130,6 +130,37 @@ def test_activations(core: GpuCore, dtype: str) -> None:
     assert sigmoid < 5e-7
 
 
+@pytest.mark.parametrize("plan", [("walk", 1, 2), ("scan", 1, 4), ("scan", 1, 16), ("chain", 1, 8)])
+def test_small_states_after_large_ones(core: GpuCore, plan: Plan) -> None:
+    small = gpu_reference.small_after_large()
+    gates, c0, lengths = (torch.from_numpy(x).cuda() for x in small[1:4])
+    h = torch.empty((small.case.T, 1, small.case.H), device="cuda")
+    c_T = torch.empty_like(c0)
+    workspace = core.workspace(h, plan) if plan[0] == "chain" else None
+    core.pool(
+        *("f", gates, c0, lengths, h, c_T),
+        **small.case.attributes(),
+        plan=plan,
+        workspace=workspace,
+    )
+    assert np.max(np.abs(h.double().cpu().numpy() - small.h) / small.bound) <= 1.0
+    assert np.max(np.abs(c_T.double().cpu().numpy() - small.c_T) / small.bound[-1]) <= 1.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_closing_output_gate(core: GpuCore, dtype: str) -> None:
+    """o is accurate relative to itself however far it closes. One step of f = 0 on z = 1: h = o."""
+    x = torch.arange(-14, 4, 0.125, device="cuda").to(DTYPES[dtype])
+    one = torch.ones_like(x)
+    gates = torch.cat([one, -torch.inf * one, x])[None, None]
+    c0, lengths = torch.zeros(1, x.numel(), device="cuda"), torch.ones(1, device="cuda").long()
+    h, c_T = torch.empty_like(x)[None, None], torch.empty_like(c0)
+    core.pool("fo", gates, c0, lengths, h, c_T, activation="identity")
+    exact = torch.sigmoid(x.double()).cpu().numpy()
+    allowed = (4e-6 + gpu_reference.UNIT_ROUNDOFF[dtype]) * exact + gpu_reference.SMALLEST[dtype]
+    assert np.all(np.abs(h[0, 0].double().cpu().numpy() - exact) <= allowed)
+
+
 @pytest.mark.parametrize("regime", ["walk", "scan", "chain"])
 @pytest.mark.parametrize("pooling", cases.POOLING_NAMES)
 def test_nan_and_infinity(core: GpuCore, pooling: str, regime: str) -> None:
