@@ -155,7 +155,7 @@ class FakeTensorRT(SimpleNamespace):
         self.loaded: list[str] = []
         registry = SimpleNamespace(
             load_library=lambda path: self.loaded.append(path) or object(),
-            get_creator=lambda *which: creators.get(which),
+            get_creator=lambda *which: creators.get(which) if self.loaded else None,
         )
         super().__init__(
             __version__=VERSION,

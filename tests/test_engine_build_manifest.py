@@ -18,7 +18,7 @@ from qrnn_deploy.engines import description, manifest_path, read_manifest
 from qrnn_deploy.engines.gpu import Card, Cards
 from qrnn_deploy.engines.manifest import Library, Manifest, parse_manifest
 from qrnn_deploy.engines.options import parse_bytes
-from qrnn_deploy.engines.profiles import ShapeRange, make_profiles, parse_sizes
+from qrnn_deploy.engines.profiles import ShapeRange, choose_profile, make_profiles, parse_sizes
 from qrnn_deploy.errors import EngineError, InputError
 from qrnn_deploy.metadata import LayerInfo, Metadata, PortInfo, StateEntry
 
@@ -356,3 +356,40 @@ def test_plugin_library_that_an_engine_needs(monkeypatch, tmp_path):
     assert description.obstacles(manifest(libraries=[Library(library.name, digest)])) == []
     carried = Library(library.name, "0" * 64, embedded=True)
     assert description.obstacles(manifest(libraries=[carried])) == []
+
+
+def test_manifests_that_no_build_writes():
+    def refused(**changes) -> str:
+        raw = json.loads(manifest().to_json()) | changes
+        with pytest.raises(EngineError) as error:
+            parse_manifest(json.dumps(raw), "m.engine.json")
+        assert len(str(error.value)) < 400
+        return str(error.value)
+
+    assert "proof is [], expected network" in refused(proof=[])
+    assert "proof is ['engine'], expected network" in refused(proof=["engine"])
+    assert "proof" in refused(proof=["network", "network"])
+    assert "profiles is empty" in refused(profiles=[])
+    other = json.loads(manifest().to_json())["profiles"]
+    state = other[0]["inputs"]["state_00_c_in"]
+    for bound in ("min", "opt", "max"):
+        state[bound] = [7, 6]
+    message = refused(profiles=other)
+    assert "'state_00_c_in' has min 7, opt 7, max 7 for 'batch', another input" in message
+
+
+def test_long_names_are_cut_in_messages():
+    name = "x" * 5000
+    port = PortInfo(name, "float32", ["batch", name])
+    found = make_profiles([port], {}, minimum={}, optimum={}, maximum={name: 9}, streaming=False)
+    messages = []
+    for shape in ((1,), (1, 99)):
+        with pytest.raises(InputError) as unfit:
+            choose_profile(found, [port], {name: shape})
+        messages.append(str(unfit.value))
+    with pytest.raises(EngineError) as unknown:
+        make_profiles([port], {}, minimum={"Q": 1}, optimum={}, maximum={}, streaming=False)
+    with pytest.raises(EngineError) as unbounded:
+        make_profiles([port], {}, minimum={}, optimum={}, maximum={}, streaming=False)
+    messages += [str(unknown.value), str(unbounded.value)]
+    assert all("xxx" in message and len(message) < 400 for message in messages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -18,7 +19,9 @@ from qrnn_deploy.engines import backends, build_engine, native, read_manifest
 from qrnn_deploy.engines import build as build_module
 from qrnn_deploy.engines.backends import BACKENDS, choose_backend, load_backend
 from qrnn_deploy.engines.gpu import Card, Cards
-from qrnn_deploy.errors import EngineError, MissingDependencyError
+from qrnn_deploy.engines.model import Pool
+from qrnn_deploy.engines.proof import check_engine
+from qrnn_deploy.errors import EngineError, MissingDependencyError, ProofError
 
 POOLS = {"layer_00_pool", "layer_01_pool"}
 NO_CARDS = Cards((), "this machine has no NVIDIA driver")
@@ -327,3 +330,58 @@ def test_terminated_while_the_module_starts(tmp_path, monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, earlier)
         sys.modules.pop("tensorrt", None)
+
+
+NODES = (Pool("a/layer_00_pool", "QRNNPoolFO"), Pool("layer_01_pool", "QRNNPoolIFO"))
+FIRST = {"Name": "a/layer_00_pool", "LayerType": "PluginV3", "PluginType": "QRNNPoolFO"}
+SECOND = {"Name": "layer_01_pool", "LayerType": "PluginV3"}
+OTHER = {"Name": "Reformat to layer_01_pool", "LayerType": "Reformat"}
+
+
+def check(form: str, *layers: object) -> None:
+    check_engine(json.dumps({"Layers": layers}), NODES, form, "it")
+
+
+def test_engine_with_one_plugin_layer_for_each_node_and_profile():
+    check("plugin", FIRST, OTHER, SECOND)
+    again = [item | {"Name": f"{item['Name']} [profile 1]"} for item in (FIRST, SECOND)]
+    check("plugin", FIRST, SECOND, *again)
+    check("function", OTHER)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [FIRST],
+        [FIRST, SECOND, SECOND],
+        [FIRST, SECOND | {"Name": "layer_01_pool.copy"}],
+        [SECOND | {"Name": "a/layer_00_pool + layer_01_pool"}],
+        [FIRST | {"Name": "layer_00_pool"}, SECOND],
+        [FIRST | {"PluginType": "QRNNPoolIFO"}, SECOND],
+        [FIRST | {"PluginNamespace": ""}, SECOND],
+        [FIRST, SECOND, FIRST | {"Name": "a/layer_00_pool [profile 1]"}],
+        [FIRST, OTHER | {"Name": "layer_01_pool"}],
+    ],
+)
+def test_engine_with_other_plugin_layers_proves_nothing(layers):
+    with pytest.raises(ProofError, match=r"holds a plugin layer for . of 2 pooling nodes"):
+        check("plugin", *layers)
+
+
+@pytest.mark.parametrize("form", ["plugin", "function"])
+@pytest.mark.parametrize("layers", [[], ["a", "b"], [OTHER, {"Name": "b"}], [{"LayerType": 3}]])
+def test_engine_whose_layers_are_not_shown_proves_nothing(form, layers):
+    with pytest.raises(ProofError, match="nothing was proven"):
+        check(form, *layers)
+
+
+def test_function_form_with_any_plugin_is_refused():
+    """A fused layer of another name may hold ours."""
+    with pytest.raises(ProofError, match="holds a plugin, 'fused', where the function was wanted"):
+        check("function", OTHER, {"Name": "fused", "LayerType": "PluginV3"})
+
+
+def test_engine_that_cannot_be_opened_again_is_a_failed_proof(fake, small, tmp_path):
+    fake().opens = False
+    with pytest.raises(ProofError, match="cannot open the engine that it has built"):
+        build_engine(small, engine(tmp_path), backend="tensorrt")

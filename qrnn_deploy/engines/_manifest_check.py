@@ -46,6 +46,9 @@ def check_manifest(raw: dict[str, Any], metadata: Metadata) -> None:
     for item in _items(raw, "proof"):
         if item not in ("network", "engine"):
             raise _wrong("proof", item, "network or engine")
+    if "network" not in raw["proof"]:
+        raise _wrong("proof", raw["proof"], "network, where every build looks")
+    distinct(raw["proof"], "proof")
     architectures = _items(raw, "architectures")
     for item in architectures:
         _match(item, "architectures", _ARCHITECTURE, "a text such as sm86")
@@ -58,6 +61,8 @@ def check_manifest(raw: dict[str, Any], metadata: Metadata) -> None:
     for position, profile in enumerate(_items(raw, "profiles")):
         _check_profile(profile, f"profiles[{position}]", raw["inputs"])
     distinct([profile["name"] for profile in raw["profiles"]], "profiles")
+    if not raw["profiles"] and any(map(_varies, raw["inputs"])):
+        raise MetadataDamage("profiles is empty, expected one or more for the variable sizes")
 
 
 def _check_files(raw: dict[str, Any]) -> None:
@@ -87,7 +92,7 @@ def _check_ports(raw: dict[str, Any], side: str, ports: Sequence[PortInfo]) -> N
         where = f"{side}[{position}]"
         for key in ("name", "dtype"):
             if _need(_object(item, where), key) != getattr(port, key):
-                raise _wrong(f"{where}.{key}", item[key], f"{getattr(port, key)!r}")
+                raise _wrong(f"{where}.{key}", item[key], shown(getattr(port, key)))
         shape = _need(item, "shape")
         if not isinstance(shape, list) or len(shape) != len(port.shape):
             raise _wrong(f"{where}.shape", shape, f"{len(port.shape)} sizes")
@@ -99,31 +104,40 @@ def _check_ports(raw: dict[str, Any], side: str, ports: Sequence[PortInfo]) -> N
 
 
 def _check_profile(profile: Any, where: str, inputs: Sequence[dict[str, Any]]) -> None:
-    variable = {
-        item["name"]: item["shape"]
-        for item in inputs
-        if any(isinstance(size, str) for size in item["shape"])
-    }
+    variable = {item["name"]: item["shape"] for item in inputs if _varies(item)}
+    known: dict[str, tuple[int, int, int]] = {}
     name = _need(_object(profile, where), "name")
     _match(name, f"{where}.name", re.compile(r"[a-z_]{1,32}"), "a name")
     ranges = _object(_need(profile, "inputs"), f"{where}.inputs")
     if ranges.keys() != variable.keys():
         raise _wrong(f"{where}.inputs", sorted(ranges), shown(sorted(variable)))
     for name, shape in variable.items():
-        bounds = _object(ranges[name], f"{where}.{name}")
+        port = f"{where}.{shown(name)}"
+        bounds = _object(ranges[name], port)
         for bound in _BOUNDS:
             sizes = _need(bounds, bound)
             if not isinstance(sizes, list) or len(sizes) != len(shape):
-                raise _wrong(f"{where}.{name}.{bound}", sizes, f"{len(shape)} sizes")
+                raise _wrong(f"{port}.{bound}", sizes, f"{len(shape)} sizes")
             for size in sizes:
-                integer(size, f"{where}.{name}.{bound}", 1, MAX_EXTENT)
+                integer(size, f"{port}.{bound}", 1, MAX_EXTENT)
         for low, usual, high, size in zip(
             *(bounds[bound] for bound in _BOUNDS), shape, strict=True
         ):
+            here = low, usual, high
             if not low <= usual <= high or (isinstance(size, int) and (low, high) != (size, size)):
                 raise MetadataDamage(
-                    f"{where}.{name} has min {low}, opt {usual}, max {high} for size {shown(size)}"
+                    f"{port} has min {low}, opt {usual}, max {high} for size {shown(size)}"
                 )
+            if isinstance(size, str) and known.setdefault(size, here) != here:
+                raise MetadataDamage(
+                    f"{port} has min {low}, opt {usual}, max {high} for "
+                    f"{shown(size)}, another input has min, opt, max {known[size]}"
+                )
+
+
+def _varies(item: dict[str, Any]) -> bool:
+    """Whether a port, which is checked already, has a variable size."""
+    return any(isinstance(size, str) for size in item["shape"])
 
 
 def _need(raw: dict[str, Any], key: str) -> Any:

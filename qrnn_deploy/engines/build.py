@@ -95,8 +95,8 @@ def build_engine(
     Raises:
         ModelError: no readable ONNX file, or not one of ours.
         MissingDependencyError: the package of the backend is not installed.
-        EngineError: the engine cannot be built as asked, or it is not proven that it holds what
-            was wanted. Nothing is written.
+        EngineError: the engine cannot be built as asked. Nothing is written.
+        ProofError: it is not proven that the engine holds what was wanted. Nothing is written.
     """
     options = BuildOptions(
         arch=arch,

@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from .._metadata_check import shown
 from ..errors import EngineError
 from ..metadata import Metadata
 from ..model_file import external_sizes, read_model
@@ -70,8 +71,8 @@ def read_source(path: Path) -> Source:
     for name in parts:
         if not _is_beside(name):
             raise EngineError(
-                f"{path} refers to weights in {name!r}, outside its folder: expected a file beside "
-                "it, as the exporter writes"
+                f"{path} refers to weights in {shown(name)}, outside its folder: expected a file "
+                "beside it, as the exporter writes"
             )
     if _calls_itself(model):
         raise EngineError(
@@ -153,8 +154,9 @@ def prepared_bytes(source: Source, form: Form) -> bytes:
     for node in pool_nodes(model.graph):
         if (node.domain, node.op_type, node.overload) not in functions:
             raise EngineError(
-                f"{source.path} lacks the function of its node {node.name!r} ({node.op_type}): "
-                "expected one of standard ONNX, as the exporter writes; export the model again"
+                f"{source.path} lacks the function of its node {shown(node.name)} "
+                f"({node.op_type}): expected one of standard ONNX, as the exporter writes; export "
+                "the model again"
             )
         others = [item for item in node.attribute if item.name not in PLUGIN_ATTRIBUTES]
         del node.attribute[:]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import EngineError
+from .._metadata_check import shown
+from ..errors import EngineError, ProofError
 from ..metadata import PortInfo
 from .backends import Backend, version_key
 from .gpu import Cards
@@ -73,7 +74,8 @@ def run_job(job: Job) -> Built:
     """Build the engine of a job.
 
     Raises:
-        EngineError: TensorRT refuses something, or a proof fails; with its first error.
+        EngineError: TensorRT refuses something; with its first error.
+        ProofError: the network or the engine is not what was wanted.
     """
     trt, logger = job.trt, job.reader.tensorrt_logger
     try:
@@ -143,8 +145,8 @@ def _ports(job: Job, network: Any) -> tuple[list[PortInfo], list[PortInfo], dict
         names, known = [tensor.name for tensor in tensors], [port.name for port in ports]
         if names != known:
             raise EngineError(
-                f"{job.source.path} contradicts its metadata: the graph has {', '.join(names)}, "
-                f"the metadata say {', '.join(known)}: export the model again"
+                f"{job.source.path} contradicts its metadata: the graph has {shown(names)}, "
+                f"the metadata say {shown(known)}: export the model again"
             )
         result = []
         for tensor, port in zip(tensors, ports, strict=True):
@@ -154,8 +156,8 @@ def _ports(job: Job, network: Any) -> tuple[list[PortInfo], list[PortInfo], dict
                 for size, there in zip(port.shape, shape, strict=True)
             ):
                 raise EngineError(
-                    f"{job.source.path} contradicts its metadata: {port.name!r} has shape {shape}, "
-                    f"the metadata say {port.shape}: export the model again"
+                    f"{job.source.path} contradicts its metadata: {shown(port.name)} has shape "
+                    f"{shape}, the metadata say {shown(port.shape)}: export the model again"
                 )
             for symbol, there in zip(port.shape, shape, strict=True):
                 if isinstance(symbol, str) and there >= 0:
@@ -248,7 +250,7 @@ def _prove_engine(job: Job, engine: Any, targets: Sequence[str]) -> list[str]:
         runtime.engine_host_code_allowed = True  # it was built here, a moment ago
     opened = runtime.deserialize_cuda_engine(engine)
     if opened is None:
-        raise _failure(job, "cannot open the engine that it has built")
+        raise ProofError(str(_failure(job, "cannot open the engine that it has built")))
     information = opened.create_engine_inspector().get_engine_information(
         job.trt.LayerInformationFormat.JSON
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .._metadata_check import shown
 from ..errors import EngineError, InputError
 from ..metadata import PortInfo
 
@@ -103,7 +104,9 @@ def make_profiles(
         for name, size in sizes.items():
             _check_name(option, name, symbols, fixed)
             if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
-                raise EngineError(f"got {option} {name}={size}: expected 1 to {MAX_SIZE}")
+                raise EngineError(
+                    f"got {option} {_short(name)}={shown(size)}: expected 1 to {MAX_SIZE}"
+                )
     ranges = {
         symbol: _range(symbol, *(_given(sizes, symbol) for sizes in given.values()))
         for symbol in symbols
@@ -139,11 +142,13 @@ def choose_profile(
     name, axis, size = _misfit(profiles[0], shapes) or ("", None, 0)
     known = next(port.shape for port in ports if port.name == name)
     if axis is None:
-        raise InputError(f"input {name!r} has {size} axes: expected {len(known)}, {known}")
+        raise InputError(
+            f"input {shown(name)} has {size} axes: expected {len(known)}, {shown(known)}"
+        )
     symbol, allowed = known[axis], profiles[0].inputs[name]
     raise InputError(
-        f"input {name!r} has size {size} along axis {axis}"
-        f"{f' ({size_name(symbol)})' if isinstance(symbol, str) else ''}: this engine takes "
+        f"input {shown(name)} has size {size} along axis {axis}"
+        f"{f' ({_short(symbol)})' if isinstance(symbol, str) else ''}: this engine takes "
         f"{allowed.min[axis]} to {allowed.max[axis]}; build one with other --min and --max"
     )
 
@@ -151,6 +156,12 @@ def choose_profile(
 def size_name(symbol: str) -> str:
     """How a user names a symbol: ``B`` for ``batch``, ``T`` for ``time``, else the symbol."""
     return _LETTERS.get(symbol, symbol)
+
+
+def _short(symbol: str) -> str:
+    """:func:`size_name` for a message: a file may hold any name."""
+    name = size_name(symbol)
+    return name if len(name) <= 60 else f"{name[:57]}..."
 
 
 def _letter(symbol: str) -> str | None:
@@ -172,18 +183,18 @@ def _check_name(option: str, name: str, symbols: Sequence[str], fixed: Mapping[s
     for symbol, size in fixed.items():
         if covers(symbol):
             raise EngineError(
-                f"got {option} {name}: this model has it fixed at {size}; leave {name} out, or "
+                f"got {option} {_short(name)}: this model has it fixed at {size}; leave it out, or "
                 "export the model anew"
             )
-    names = ", ".join(size_name(symbol) for symbol in symbols) or "no variable size"
-    raise EngineError(f"got {option} {name}: this model has {names}")
+    names = ", ".join(_short(symbol) for symbol in symbols) or "no variable size"
+    raise EngineError(f"got {option} {_short(name)}: this model has {names}")
 
 
 def _range(symbol: str, low: int | None, usual: int | None, high: int | None) -> _Range:
     letter = _letter(symbol)
     if high is None:
         if letter is None:
-            name = size_name(symbol)
+            name = _short(symbol)
             raise EngineError(f"the model's size {name} has no default: give --max {name}=...")
         high = max(_DEFAULT_MAX[letter], low or 1, usual or 1)
     if low is None:
@@ -192,7 +203,7 @@ def _range(symbol: str, low: int | None, usual: int | None, high: int | None) ->
         usual = max(low, min(_DEFAULT_OPT[letter] if letter else high, high))
     if not low <= usual <= high:
         raise EngineError(
-            f"got {size_name(symbol)} with min {low}, opt {usual}, max {high}: expected "
+            f"got {_short(symbol)} with min {low}, opt {usual}, max {high}: expected "
             "1 <= min <= opt <= max (--min, --opt, --max)"
         )
     return _Range(low, usual, high)

@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import EngineError
+from .._metadata_check import shown
+from ..errors import ProofError
+from ..pooling.spec import DOMAIN
 from .backends import Form
 from .model import Pool
 
@@ -33,24 +35,21 @@ def check_network(network: Any, trt: Any, pools: Sequence[Pool], form: Form, tit
         title: name of the backend, for the message.
 
     Raises:
-        EngineError: a node is implemented otherwise, or it cannot be told.
+        ProofError: a node is implemented otherwise, or it cannot be told.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     kinds = trt.LayerType
     if form == "plugin":
         plugins = [layer for layer in layers if layer.type == kinds.PLUGIN_V3]
-        taken = [
-            pool
-            for pool in pools
-            if sum(pool.name in (layer.name, *_nodes_of(layer)) for layer in plugins) == 1
-        ]
+        claims = [{layer.name, *_nodes_of(layer)} & {p.name for p in pools} for layer in plugins]
+        taken = [pool for pool in pools if claims.count({pool.name}) == 1]
         _demand(taken, pools, f"{title} made a plugin layer", "network")
         return
     unwanted = (kinds.PLUGIN, kinds.PLUGIN_V2, kinds.PLUGIN_V3)
     for layer in layers:
         if layer.type in unwanted and {layer.name, *_nodes_of(layer)} & {p.name for p in pools}:
-            raise EngineError(
-                f"{title} took a plugin for {layer.name!r}, where the function was wanted: "
+            raise ProofError(
+                f"{title} took a plugin for {shown(layer.name)}, where the function was wanted: "
                 "expected no plugin library of ours in this process; nothing was written"
             )
     loops = [layer for layer in layers if layer.type == kinds.RECURRENCE]
@@ -61,6 +60,10 @@ def check_network(network: Any, trt: Any, pools: Sequence[Pool], form: Form, tit
 def check_engine(information: str, pools: Sequence[Pool], form: Form, title: str) -> None:
     """Look at the layers of a built engine.
 
+    The plugin form has, in each profile that the inspector lists, one plugin layer for each pooling
+    node and for no other, of the node's operator where the inspector tells that. The function form
+    has no plugin layer at all. Which other layers its loops became has no names to go by.
+
     Args:
         information: JSON of TensorRT's engine inspector, detailed.
         pools: the nodes of the ONNX file.
@@ -68,28 +71,65 @@ def check_engine(information: str, pools: Sequence[Pool], form: Form, title: str
         title: name of the backend, for the message.
 
     Raises:
-        EngineError: a node is implemented otherwise, or it cannot be told.
+        ProofError: a node is implemented otherwise, or it cannot be told.
+    """
+    layers = _layers(information, title)
+    plugins = [layer for layer in layers if layer["LayerType"].startswith("Plugin")]
+    if form == "function":
+        if plugins:
+            raise ProofError(
+                f"the engine of {title} holds a plugin, {shown(plugins[0]['Name'])}, where the "
+                "function was wanted: nothing was written"
+            )
+        return
+    # What stands for the first profile alone has no addition to its name.
+    listed = {0, *(_profile(layer["Name"]) for layer in layers)}
+    found = [(_profile(layer["Name"]), _pool_of(layer, pools)) for layer in plugins]
+    taken = [pool for pool in pools if all(found.count((index, pool)) == 1 for index in listed)]
+    _demand(taken, pools, f"the engine of {title} holds a plugin layer", "engine")
+
+
+def _layers(information: str, title: str) -> list[dict[str, Any]]:
+    """The inspector's layers, which have at least a name and a type.
+
+    Raises:
+        ProofError: there are none, or others.
     """
     try:
         layers = json.loads(information)["Layers"]
-        plugins = [
-            str(layer["Name"])
-            for layer in layers
-            if isinstance(layer, dict) and str(layer["LayerType"]).startswith("Plugin")
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f"{title} does not say which layers its engine has ({type(error).__name__}: {error}): "
-            "nothing was proven, so nothing was written; please report this version"
-        ) from error
-    taken = [pool for pool in pools if any(_mentions(name, pool) for name in plugins)]
-    if form == "plugin":
-        _demand(taken, pools, f"the engine of {title} holds a plugin layer", "engine")
-    elif taken:
-        raise EngineError(
-            f"the engine of {title} holds a plugin for {taken[0].name!r}, where the function was "
-            "wanted: nothing was written"
-        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _tells_nothing(title, f"{type(error).__name__}: {error}") from error
+    if not isinstance(layers, list) or not layers:
+        raise _tells_nothing(title, f"it lists {shown(layers)}")
+    for layer in layers:
+        if not isinstance(layer, dict) or not all(
+            isinstance(layer.get(key), str) for key in ("Name", "LayerType")
+        ):
+            raise _tells_nothing(title, f"one is {shown(layer)}, without a name and a type")
+    return layers
+
+
+def _tells_nothing(title: str, reason: str) -> ProofError:
+    return ProofError(
+        f"{title} does not say which layers its engine has ({reason}): nothing was proven, so "
+        "nothing was written; please report this version"
+    )
+
+
+def _profile(layer_name: str) -> int:
+    """The profile that a layer of the engine belongs to."""
+    match = re.search(r"\[profile (\d{1,3})\]", layer_name)
+    return int(match[1]) if match else 0
+
+
+def _pool_of(layer: dict[str, Any], pools: Sequence[Pool]) -> Pool | None:
+    """The one pooling node that a plugin layer stands for, by its name and the plugin's type."""
+    named = [pool for pool in pools if _mentions(layer["Name"], pool)]
+    if len(named) != 1:
+        return None
+    wanted = {"PluginType": named[0].op_type, "PluginNamespace": DOMAIN}
+    fits = all(layer.get(key, value) == value for key, value in wanted.items())
+    return named[0] if fits else None
 
 
 def _nodes_of(layer: Any) -> Iterable[str]:
@@ -105,15 +145,15 @@ def _nodes_of(layer: Any) -> Iterable[str]:
 
 
 def _mentions(layer_name: str, pool: Pool) -> bool:
-    """Whether the layer is the node's: a name may have additions, such as those of a profile."""
-    return re.search(rf"(?<!\w){re.escape(pool.name)}(?!\w)", layer_name) is not None
+    """Whether the node's name stands in the layer's, which may have additions in brackets."""
+    return re.search(rf"(?<![\w./:-]){re.escape(pool.name)}(?![\w./:-])", layer_name) is not None
 
 
 def _demand(found: Sequence[Pool], pools: Sequence[Pool], what: str, where: str) -> None:
     if len(found) == len(pools):
         return
     missing = next(pool for pool in pools if pool not in found)
-    raise EngineError(
-        f"{what} for {len(found)} of {len(pools)} pooling nodes, not for {missing.name!r} "
+    raise ProofError(
+        f"{what} for {len(found)} of {len(pools)} pooling nodes, not for {shown(missing.name)} "
         f"({missing.op_type}), as its {where} says: expected all of them; nothing was written"
     )
