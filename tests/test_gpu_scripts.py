@@ -63,6 +63,16 @@ def test_dry_run_compiles_and_lists(name: str) -> None:
             assert all(Path(path).is_file() for path in plugin[0].split(": ")[1].split())
 
 
+def test_a_plugin_that_cannot_be_built_is_named(tmp_path: Path) -> None:
+    if gpu_build.find_nvcc() is None:
+        pytest.skip("no CUDA compiler here (nvcc in PATH or /usr/local/cuda)")
+    result = run("test-gpu", "--dry-run", JOBS="2", TENSORRT_INCLUDE_DIR=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    reason = f"TENSORRT_INCLUDE_DIR={tmp_path} holds no NvInferRuntime.h"
+    assert f"left out TensorRT plugin: {reason}" in result.stdout.splitlines()
+    assert "would run every kernel: " in result.stdout
+
+
 WITHOUT = """
 import sys
 class Without:

@@ -94,7 +94,11 @@ def main() -> int:
     for name, command in commands.items():
         print(f"== {name}", flush=True)
         # From the root: the tests import this checkout, which need not be installed.
-        passed = subprocess.run(command, cwd=gpu_build.ROOT).returncode == 0
+        try:
+            passed = subprocess.run(command, cwd=gpu_build.ROOT).returncode == 0
+        except OSError as error:  # a program that was not built, or does not start
+            print(f"{error}; see build/gpu/build.log")
+            passed = False
         results[name] = "passed" if passed else "FAILED"
     report = {
         "date": datetime.date.today().isoformat(),
