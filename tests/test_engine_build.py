@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from qrnn_deploy.cli import main
 from qrnn_deploy.engines import build_engine, describe, native, read_manifest
 from qrnn_deploy.engines.backends import BACKENDS
 from qrnn_deploy.engines.gpu import find_cards
+from qrnn_deploy.engines.manifest import manifest_path
 from qrnn_deploy.engines.model import read_source
 from qrnn_deploy.engines.plugin import find_plugin
 from qrnn_deploy.engines.proof import check_network
@@ -305,15 +307,25 @@ def test_a_plugin_library_in_the_process_does_not_change_the_function_form(small
 
 def test_interrupt_cancels_and_leaves_nothing(small, tmp_path):
     phases = []
+    arrived = threading.Event()
 
     def interrupt(share: float, phase: str) -> None:
         if not phases:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)  # the main thread is told meanwhile
+            assert arrived.wait(30)
+            time.sleep(0.2)  # from the signal's arrival to the request to cancel
         phases.append(phase)
 
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(small, tmp_path / "m.engine", backend=RTX, progress=interrupt)
+    def handler(number: int, frame: object) -> None:
+        arrived.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(small, tmp_path / "m.engine", backend=RTX, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert files_under(tmp_path) == []
     assert not [t for t in threading.enumerate() if t.name == "qrnn-deploy-build"]
     assert len(phases) < 20  # of some hundred: it did not run to the end
@@ -345,6 +357,10 @@ def test_an_earlier_engine_is_replaced_and_anything_else_is_not(small, tmp_path)
     build_engine(small, target, backend=RTX, arch=["sm89"])
     assert read_manifest(target).architectures == ["sm89"] != first.architectures
     assert files_under(tmp_path) == ["m.engine", "m.engine.json"]
+    target.chmod(0o600)
+    build_engine(small, target, backend=RTX, arch=["sm86"])
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (target, manifest_path(target))]
+    assert modes[0] == 0o600 != modes[1]
     mine = tmp_path / "mine"
     mine.write_text("my own")
     with pytest.raises(EngineError, match="mine is in the way"):
@@ -355,6 +371,12 @@ def test_an_earlier_engine_is_replaced_and_anything_else_is_not(small, tmp_path)
     assert mine.read_text() == "my own" and (tmp_path / "notes.json").read_text() == "{}"
     with pytest.raises(EngineError, match="is the same file as"):
         build_engine(small, small, backend=RTX)
+
+
+def test_a_name_as_long_as_names_may_be(small, tmp_path):
+    target = tmp_path / ("m" * (255 - len(".engine.json")) + ".engine")
+    build_engine(small, target, backend=RTX, arch=["sm86"])
+    assert files_under(tmp_path) == [target.name, manifest_path(target).name]
 
 
 def test_earlier_pair_survives_a_failure_at_any_move(small, tmp_path, monkeypatch):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .._files import beside_prefix
 from ..errors import EngineError
 from .manifest import KIND, MAX_BYTES, manifest_path
 
@@ -78,7 +80,7 @@ def staging(target: Path) -> Iterator[Path]:
     """
     folder: Path | None = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        folder = Path(tempfile.mkdtemp(prefix=beside_prefix(target), dir=target.parent))
         yield folder
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -93,12 +95,16 @@ def publish(folder: Path, target: Path) -> None:
 
     An earlier manifest goes first and the new one comes last, so that at no moment an engine lies
     beside a manifest of another; an error or an interrupt in between puts the earlier pair back.
+    Earlier files hand on their permissions.
 
     Raises:
         OSError: a file cannot be moved.
     """
     beside = manifest_path(target)
     pairs = [(beside, "earlier.json"), (target, "earlier")]
+    for path in (target, beside):
+        if path.is_file():
+            (folder / path.name).chmod(stat.S_IMODE(path.stat().st_mode))
     moves = [(path, folder / name) for path, name in pairs if os.path.lexists(path)]
     moves += [(folder / target.name, target), (folder / beside.name, beside)]
     started: list[tuple[Path, Path]] = []
