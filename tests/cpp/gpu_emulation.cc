@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "../gpu/pool_arguments.h"
 #include "gpu_kernels.h"
 
 namespace gpu_emulation {
@@ -258,20 +259,9 @@ extern "C" __attribute__((visibility("default"))) int qrnn_emulate(
     int pooling, int activation, int storage, int reverse, float zoneout_scale, int64_t steps,
     int64_t batch, int64_t hidden, const void* gates, const void* c0, const void* lengths, void* h,
     void* c_T, int regime, int channels_per_thread, int warps, int blocks_at_once) {
-    qrnn::PoolArguments a;
-    a.pooling = static_cast<qrnn::Pooling>(pooling);
-    a.activation = static_cast<qrnn::Activation>(activation);
-    a.storage = static_cast<qrnn::Storage>(storage);
-    a.reverse = reverse != 0;
-    a.zoneout_scale = zoneout_scale;
-    a.steps = steps;
-    a.batch = batch;
-    a.hidden = hidden;
-    a.gates = gates;
-    a.c0 = c0;
-    a.lengths = lengths;
-    a.h = h;
-    a.c_T = c_T;
+    const qrnn::PoolArguments a =
+        pool_arguments(pooling, activation, storage, reverse, zoneout_scale, steps, batch, hidden,
+                       gates, c0, lengths, h, c_T);
     const qrnn::GpuPlan plan = {static_cast<qrnn::GpuRegime>(regime), channels_per_thread, warps};
     return gpu_emulation::pool(a, plan, blocks_at_once) ? 0 : 1;
 }

@@ -1,31 +1,7 @@
 // The GPU core as C functions of plain numbers and addresses, for ctypes. Enumerations are given
 // as their numbers; what can fail returns a cudaError_t.
+#include "pool_arguments.h"
 #include "pool_gpu.h"
-
-namespace {
-
-qrnn::PoolArguments arguments(int pooling, int activation, int storage, int reverse,
-                              float zoneout_scale, int64_t steps, int64_t batch, int64_t hidden,
-                              const void* gates, const void* c0, const void* lengths, void* h,
-                              void* c_T) {
-    qrnn::PoolArguments a;
-    a.pooling = static_cast<qrnn::Pooling>(pooling);
-    a.activation = static_cast<qrnn::Activation>(activation);
-    a.storage = static_cast<qrnn::Storage>(storage);
-    a.reverse = reverse != 0;
-    a.zoneout_scale = zoneout_scale;
-    a.steps = steps;
-    a.batch = batch;
-    a.hidden = hidden;
-    a.gates = gates;
-    a.c0 = c0;
-    a.lengths = lengths;
-    a.h = h;
-    a.c_T = c_T;
-    return a;
-}
-
-}  // namespace
 
 extern "C" {
 
@@ -43,8 +19,8 @@ int qrnn_gpu_device(int* out) {
 void qrnn_gpu_plan(int storage, int64_t steps, int64_t batch, int64_t hidden, const void* gates,
                    void* h, int multiprocessors, int compute_capability, uint64_t workspace_bytes,
                    int* plan_out, uint64_t* bytes_out) {
-    const qrnn::PoolArguments a = arguments(0, 0, storage, 0, 1.0f, steps, batch, hidden, gates,
-                                            nullptr, nullptr, h, nullptr);
+    const qrnn::PoolArguments a = pool_arguments(0, 0, storage, 0, 1.0f, steps, batch, hidden,
+                                                 gates, nullptr, nullptr, h, nullptr);
     const qrnn::GpuDevice device = {multiprocessors, compute_capability};
     const qrnn::GpuPlan plan = qrnn::plan_gpu(a, device, workspace_bytes);
     plan_out[0] = static_cast<int>(plan.regime);
@@ -65,8 +41,9 @@ int qrnn_gpu_pool(int pooling, int activation, int storage, int reverse, float z
                   int64_t steps, int64_t batch, int64_t hidden, const void* gates, const void* c0,
                   const void* lengths, void* h, void* c_T, int regime, int channels_per_thread,
                   int warps, void* workspace, uint64_t workspace_bytes, void* stream) {
-    const qrnn::PoolArguments a = arguments(pooling, activation, storage, reverse, zoneout_scale,
-                                            steps, batch, hidden, gates, c0, lengths, h, c_T);
+    const qrnn::PoolArguments a =
+        pool_arguments(pooling, activation, storage, reverse, zoneout_scale, steps, batch, hidden,
+                       gates, c0, lengths, h, c_T);
     const cudaStream_t on = static_cast<cudaStream_t>(stream);
     if (regime >= 0) {
         const qrnn::GpuPlan plan = {static_cast<qrnn::GpuRegime>(regime), channels_per_thread,
