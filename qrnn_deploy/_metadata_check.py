@@ -57,8 +57,9 @@ def check_metadata(raw: Any) -> None:
     for name in ("config", "source"):
         if raw.get(name) is not None:
             _object(raw[name], name)
-    if (raw.get("config") or {}).get("vocabulary") is not None:
-        _texts(raw["config"]["vocabulary"], "config.vocabulary")
+    for name in ("vocabulary", "classes"):
+        if (raw.get("config") or {}).get(name) is not None:
+            _texts(raw["config"][name], f"config.{name}")
     for name in ("inputs", "outputs"):
         _each(raw, name, _check_port)
         if not raw[name]:

@@ -145,8 +145,16 @@ class Metadata:
 
     @property
     def vocabulary(self) -> list[str] | None:
-        """Token strings in index order, where the model is a language model that has them."""
-        value = (self.config or {}).get("vocabulary")
+        """Token strings in index order, where the model is one of text that has them."""
+        return self._texts("vocabulary")
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in the order of the logits, where a classifier has them."""
+        return self._texts("classes")
+
+    def _texts(self, key: str) -> list[str] | None:
+        value = (self.config or {}).get(key)
         return list(value) if value else None
 
     def input_names(self) -> list[str]:

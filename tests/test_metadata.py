@@ -68,6 +68,7 @@ BAD = [
     ("config", {"vocabulary": "abc"}),
     ("config", {"vocabulary": ["a", 2]}),
     ("config", {"vocabulary": ["a", "\ud800"]}),
+    ("config", {"classes": {"a": 1}}),
     ("source", "file"),
     ("inputs", []),
     ("inputs", {}),

@@ -1,4 +1,4 @@
-"""QRNN and QRNNLanguageModel: wiring, state, dropout, configurations, torch.export."""
+"""Stacks and models on them: wiring, state, dropout, configurations, torch.export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import qrnn_deploy
 from qrnn_deploy.errors import InputError
-from qrnn_deploy.nn import QRNN, ConfigError, LayerState, QRNNLanguageModel, QRNNLayer, from_config
+from qrnn_deploy.nn import (
+    ARCHITECTURES,
+    QRNN,
+    ConfigError,
+    LayerState,
+    ProjectedQRNN,
+    QRNNClassifier,
+    QRNNEncoder,
+    QRNNLanguageModel,
+    QRNNLayer,
+    from_config,
+)
+from qrnn_deploy.nn.factory import ADDED_LATER
 
 T, B, IN = 8, 3, 4
 LENGTHS = torch.tensor([8, 0, 5])
@@ -70,6 +84,48 @@ def test_parity_with_the_oracle(dense: bool, way: str) -> None:
                 np.testing.assert_allclose(got.x.detach(), x_ref, atol=5e-6)
 
 
+def test_directions_that_meet_at_the_end() -> None:
+    options = {"window": [2, 1, 3], "pooling": "fo", "batch_first": True}
+    stack = stack_of(IN, [5, 3, 4], bidirectional=True, join="end", **options)
+    assert [layer.input_size for layer in stack.layers] == [IN, IN, 5, 5, 3, 3]
+    ways = [QRNN(IN, [5, 3, 4], reverse=way, **options) for way in (False, True)]
+    for n, layer in enumerate(stack.layers):
+        ways[n % 2].layers[n // 2].load_state_dict(layer.state_dict())
+    x, state = torch.randn(B, T, IN), stack.initial_state(B)
+    state = [LayerState(torch.randn_like(s.c), s.x) for s in state]
+    for lengths in (None, LENGTHS):
+        y, after = stack(x, state, lengths)
+        both = [way(x, state[n::2], lengths) for n, way in enumerate(ways)]
+        assert stack.output_size == 8
+        assert torch.equal(y, torch.cat([both[0][0], both[1][0]], dim=-1))
+        for n, got in enumerate(after):
+            assert torch.equal(got.c, both[n % 2][1][n // 2].c)
+    dropped = stack_of(IN, 64, 2, bidirectional=True, join="end", dropout=0.5).train()
+    assert not torch.equal(dropped(x)[0], dropped(x)[0])
+
+
+def test_who_streams() -> None:
+    text = (11, 6, 7)
+    streaming = {
+        "layer": QRNNLayer(3, 4),
+        "stack": QRNN(3, 4, 2),
+        "projected": ProjectedQRNN(3, 4, projection_size=2),
+        "encoder": QRNNEncoder(*text),
+        "model": QRNNLanguageModel(*text),
+    }
+    whole = {
+        "layer": QRNNLayer(3, 4, reverse=True),
+        "stack": QRNN(3, 4, reverse=True),
+        "projected": ProjectedQRNN(3, 4, projection_size=2, bidirectional=True),
+        "encoder": QRNNEncoder(*text, bidirectional=True),
+        "model": QRNNLanguageModel(*text, reverse=True),
+        "classifier": QRNNClassifier(*text, num_classes=2),
+    }
+    assert all(module.streams for module in streaming.values())
+    assert not any(module.streams for module in whole.values())
+    assert {type(module).__name__ for module in whole.values()} == ARCHITECTURES.keys()
+
+
 def test_any_chunking_gives_the_same_output() -> None:
     steps = 65
     lengths = torch.tensor([65, 9, 33])
@@ -108,6 +164,43 @@ def test_dropout_acts_between_levels_in_training_only() -> None:
     assert abs((seen[0] == 0).float().mean().item() - 0.5) < 0.05
     one = stack_of(IN, 64, 1, dropout=0.5).train()
     assert torch.equal(one(x)[0], one(x)[0])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_projected_stack(bias: bool) -> None:
+    torch.manual_seed(1)
+    options = {"window": 2, "dense": True, "batch_first": True}
+    module = ProjectedQRNN(IN, 5, 2, projection_size=7, projection_bias=bias, **options).eval()
+    stack = QRNN(IN, 5, 2, **options)
+    stack.load_state_dict(
+        {name: t for name, t in module.state_dict().items() if not name.startswith("projection")}
+    )
+    x, state = torch.randn(B, T, IN), module.initial_state(B)
+    y, after = module(x, state, LENGTHS)
+    inner, inner_after = stack(x, state, LENGTHS)
+    assert y.shape == (B, T, 7) and module.output_size == 7
+    expected = inner @ module.projection.weight.T
+    torch.testing.assert_close(y, expected + module.projection.bias if bias else expected)
+    assert all(torch.equal(a.c, b.c) for a, b in zip(after, inner_after, strict=True))
+    before = module.projection.weight.clone()
+    module.reset_parameters()
+    assert not torch.equal(module.projection.weight, before)
+    with pytest.raises(InputError, match=r"ProjectedQRNN: x has shape \[3, 8, 2\]"):
+        module(x[..., :2])
+
+
+def test_encoder_is_the_stack_on_embedded_tokens() -> None:
+    torch.manual_seed(2)
+    model = QRNNEncoder(11, 6, [7, 4], window=2, bidirectional=True, dropout=0.5).eval()
+    tokens, lengths = torch.randint(11, (B, T)), torch.tensor([8, 1, 5])
+    y, state = model(tokens, None, lengths)
+    inner, after = model.stack(model.embedding(tokens).transpose(0, 1), None, lengths)
+    assert y.shape == (B, T, 8) and model.output_size == 8
+    assert torch.equal(y, inner.transpose(0, 1))
+    assert all(torch.equal(a.c, b.c) for a, b in zip(state, after, strict=True))
+    assert not torch.equal(model.train()(tokens)[0], model(tokens)[0])
+    with pytest.raises(InputError, match=r"QRNNEncoder: tokens is torch.float32 of rank 3"):
+        model(torch.randn(B, T, 6))
 
 
 def model_of(**options: Any) -> QRNNLanguageModel:
@@ -157,6 +250,24 @@ MODULES = {
     "stack-bidirectional": lambda: QRNN(3, 4, 2, bidirectional=True, activation="relu"),
     "model": lambda: model_of(tied=True, vocabulary=[*"abcdefghij", "\N{REPLACEMENT CHARACTER}"]),
     "model-plain": lambda: model_of(pooling="f", forget_bias=1.0),
+    "model-repeated": lambda: model_of(vocabulary=[*"abcdefg", *["xxfake"] * 4]),
+    "model-both": lambda: model_of(bidirectional=True),
+    "stack-end": lambda: QRNN(3, 4, 2, bidirectional=True, join="end", zoneout=0.25),
+    "projected": lambda: ProjectedQRNN(3, 4, 2, projection_size=5, projection_bias=False),
+    "encoder": lambda: QRNNEncoder(11, 6, [7, 5], window=[2, 1], reverse=True, dropout=0.25),
+    "classifier": lambda: QRNNClassifier(
+        11,
+        *(6, 7, 2),
+        num_classes=3,
+        head_sizes=[8, 4],
+        head_dropout=[0.5, 0.25, 0.0],
+        head_bias=False,
+        padding="chunks",
+        bptt=4,
+        pooled_steps=9,
+        pad_token=0,
+        classes=["a", "b", "c"],
+    ),
 }
 
 
@@ -167,8 +278,8 @@ def test_configuration_and_state_dict_round_trip(name: str) -> None:
     twin = from_config(config).eval()
     assert type(twin) is type(module) and twin.config() == module.config()
     twin.load_state_dict(module.state_dict())
-    lm = isinstance(module, QRNNLanguageModel)
-    x = torch.randint(11, (B, T)) if lm else torch.randn(B, T, 3)
+    text = isinstance(module, QRNNEncoder)
+    x = torch.randint(11, (B, T)) if text else torch.randn(B, T, 3)
     assert torch.equal(twin(x)[0], module(x)[0])
     assert torch.equal(copy.deepcopy(module)(x)[0], module(x)[0])
     assert from_config(config, device="meta").weight.is_meta if name == "layer" else True
@@ -197,8 +308,21 @@ def test_configuration_and_state_dict_round_trip(name: str) -> None:
         ),
         ("stack", {"dropout": "0.5"}, "dropout is '0.5'"),
         ("stack-bidirectional", {"reverse": True}, "bidirectional and reverse are both true"),
-        ("model", {"vocab_size": 12}, "vocabulary has 11 entries, 11 of them different"),
-        ("model", {"vocabulary": ["a"] * 11}, "vocabulary has 11 entries, 1 of them different"),
+        ("stack", {"join": "end"}, "join is 'end' in a dense stack, expected 'level'"),
+        ("stack", {"join": "end", "dense": False}, "join is 'end' in one direction"),
+        ("stack-end", {"join": "sum"}, "join is 'sum', expected one of level, end"),
+        ("stack-end", {"dense": True}, "join is 'end' in a dense stack"),
+        ("projected", {"projection_size": 0}, "projection_size is 0"),
+        ("projected", {"projection_bias": None}, "projection_bias is None"),
+        (
+            "projected",
+            {"projection_size": 2**24, "hidden_size": 2**9},
+            "projection.weight of shape",
+        ),
+        ("encoder", {"tied": True}, "has unknown 'tied'"),
+        ("encoder", {"bidirectional": True}, "bidirectional and reverse are both true"),
+        ("model", {"vocab_size": 12}, "vocabulary has 11 entries, expected vocab_size = 12"),
+        ("model", {"vocabulary": ["a"] * 10}, "vocabulary has 10 entries, expected vocab_size = 1"),
         ("model", {"vocabulary": "abcdefghijk"}, "vocabulary is 'abcdefghijk', expected 11 str"),
         (
             "model",
@@ -221,10 +345,23 @@ def test_refused_configurations_of_wrong_form() -> None:
     del config["dense"]
     with pytest.raises(ConfigError, match="lacks 'dense'"):
         from_config(config)
+    config = MODULES["projected"]().config()  # there never was one without
+    del config["join"]
+    with pytest.raises(ConfigError, match="configuration of ProjectedQRNN lacks 'join'"):
+        from_config(config)
     with pytest.raises(ConfigError, match=r"configuration is \[\], expected an object"):
         from_config([])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="architecture is None"):
         from_config({})
+
+
+@pytest.mark.parametrize("name", ["stack", "stack-bidirectional", "model"])
+def test_configurations_of_earlier_releases(name: str) -> None:
+    module = MODULES[name]()
+    config = module.config()
+    for key in ADDED_LATER[config["architecture"]]:
+        del config[key]
+    assert from_config(config).config() == module.config()
 
 
 def test_stack_refuses_wrong_input_and_state() -> None:
@@ -233,6 +370,19 @@ def test_stack_refuses_wrong_input_and_state() -> None:
         stack(x[..., :2])
     with pytest.raises(InputError, match="state has 1 entries, expected 2, one per layer"):
         stack(x, stack.initial_state(B)[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("encoder", "y"), ("model-both", "logits"), ("stack-end", "y"), ("projected", "y")],
+)
+def test_exported_and_verified(name: str, output: str, tmp_path: Path) -> None:
+    module = MODULES[name]().eval()
+    states = "separate" if module.streams else "none"
+    report = qrnn_deploy.export(module, tmp_path / "m.onnx", states=states, lengths=True)
+    assert [port.name for port in report.metadata.outputs] == [output]
+    assert report.metadata.config == module.config()
+    assert qrnn_deploy.verify(tmp_path / "m.onnx", module=module).passed
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])

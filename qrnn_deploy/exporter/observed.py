@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..metadata import PortInfo
-from ..nn import QRNNLanguageModel
+from ..nn import QRNNClassifier, QRNNLanguageModel
 from ..nn.binding import Binding, bound
 from ..nn.layer import LayerState
 from .ports import BATCH, TIME, dtype_name, turn
@@ -199,7 +199,7 @@ def _output_names(
         raise ExportError("the model returns no tensor: expected at least one output")
     if given is not None:
         names = list(given)
-    elif isinstance(module, QRNNLanguageModel):
+    elif isinstance(module, (QRNNLanguageModel, QRNNClassifier)):
         names = ["logits"]
     else:
         plain = ["y"] if len(leaves) == 1 else [f"y_{i}" for i in range(len(leaves))]

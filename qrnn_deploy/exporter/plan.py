@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import ExportError
 from ..metadata import Metadata, PortInfo
-from ..nn import QRNN, QRNNLanguageModel
+from ..nn import ARCHITECTURES, QRNN, QRNNClassifier, QRNNEncoder
 from ..nn.binding import Binding
 from ..nn.layer import LayerState, QRNNLayer
 from ..pooling.spec import OPSET_VERSION
@@ -21,9 +21,7 @@ from .layers import layer_info, refuse_reverse, reserved_names, state_entries, w
 from .observed import observe, output_ports, running
 from .options import ExportOptions
 from .ports import check_input_names, input_ports
-
-_OURS: tuple[type[QRNN] | type[QRNNLayer] | type[QRNNLanguageModel], ...]
-_OURS = (QRNN, QRNNLayer, QRNNLanguageModel)
+from .tokens import draw_tokens
 
 
 @dataclass
@@ -64,8 +62,9 @@ class Discovery(Binding):
         if state is not None and self.lifting:
             raise ExportError(
                 f"the model passes a state to layer {name!r} itself: expected None, since export "
-                "takes the state from graph inputs; leave `state` out of the call, or export "
-                "with states='none' (--states none)"
+                "takes the state from graph inputs; leave `state` out of the call, export with "
+                "states='none' (--states none), or, if its layers come from "
+                "qrnn_deploy.convert(model), convert with carried=True"
             )
         self.own_lengths = self.own_lengths or lengths is not None
         self.calls.append(name)
@@ -81,13 +80,13 @@ def make_plan(
         module: in eval mode, on the CPU.
         args: one tensor per parameter of ``forward``, batch first, B >= 2 and T >= 2.
         options: names default to those of forward's parameters; to ``logits`` for a language
-            model, dict keys, else y or y_0, y_1... for outputs.
+            model or classifier, dict keys, else y or y_0, y_1... for outputs.
         time_major: whether ``module`` itself takes [T, B, ...].
 
     Raises:
         ExportError: no QRNN layer, a layer used in a way that cannot be lifted, bad names.
     """
-    states, ragged = options.states, options.lengths
+    states, ragged = options.states or "separate", options.lengths
     names = check_input_names(module, args, options.input_names)
     inputs = input_ports(names, args, options.time_axes)
     discovery = Discovery({id(m): name for name, m in module.named_modules()}, states != "none")
@@ -102,6 +101,11 @@ def make_plan(
         raise ExportError(
             "the model passes lengths to its layers itself: expected lengths=False, since they "
             "come from the model's own inputs"
+        )
+    if ragged and any(isinstance(part, QRNNClassifier) for part in module.modules()):
+        raise ExportError(
+            "the model is a classifier, which finds the end of each text by its padding: expected "
+            "lengths=False; pad the texts as the model wants it (QRNNClassifier, `padding`)"
         )
     layers = [layer_info(module, i, name) for i, name in enumerate(discovery.calls)]
     if states != "none":
@@ -134,9 +138,9 @@ def example_args(module: nn.Module) -> tuple[Tensor, ...]:
         ExportError: for any other module, which needs ``args``.
     """
     generator = torch.Generator().manual_seed(0)
-    if isinstance(module, QRNNLanguageModel):
-        vocabulary = module.vocab_size
-        return (torch.randint(vocabulary, (2, 7), generator=generator),)
+    if isinstance(module, QRNNEncoder):
+        config = _config(module) or {"vocab_size": module.vocab_size}
+        return (draw_tokens(config, (2, 7), generator),)
     if isinstance(module, (QRNN, QRNNLayer)):
         dtype = next(module.parameters()).dtype
         return (torch.randn(2, 7, module.input_size, generator=generator).to(dtype),)
@@ -166,7 +170,7 @@ def _hint(inputs: Sequence[PortInfo]) -> str:
 
 def _config(module: nn.Module) -> dict[str, Any] | None:
     """The configuration of a module of ours; a method of that name elsewhere may be anything."""
-    for kind in _OURS:
+    for kind in ARCHITECTURES.values():
         if isinstance(module, kind) and type(module).config is kind.config:
             return module.config()
     return None

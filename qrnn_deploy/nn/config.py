@@ -26,10 +26,10 @@ MAX_ELEMENTS = 2**31
 """Largest number of elements of one parameter, and of all parameters of a module."""
 
 
-def size(name: str, value: Any, limit: int = MAX_SIZE) -> int:
-    """A whole number in 1..limit."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-        raise ConfigError(f"{name} is {shorten(value)}, expected a whole number in 1..{limit}")
+def size(name: str, value: Any, limit: int = MAX_SIZE, low: int = 1) -> int:
+    """A whole number in low..limit."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= limit:
+        raise ConfigError(f"{name} is {shorten(value)}, expected a whole number in {low}..{limit}")
     return int(value)
 
 
@@ -42,6 +42,13 @@ def sizes(name: str, value: Any, count: int, limit: int = MAX_SIZE) -> list[int]
             f"{name} has {len(value)} entries, expected one number or {count} of them"
         )
     return [size(f"{name}[{n}]", entry, limit) for n, entry in enumerate(value)]
+
+
+def size_list(name: str, value: Any, most: int) -> list[int]:
+    """A sequence of at most ``most`` sizes, perhaps none."""
+    if not is_sequence(value) or len(value) > most:
+        raise ConfigError(f"{name} is {shorten(value)}, expected a list of up to {most} numbers")
+    return [size(f"{name}[{n}]", entry) for n, entry in enumerate(value)]
 
 
 def is_sequence(value: Any) -> bool:
@@ -75,6 +82,36 @@ def probability(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise ConfigError(f"{name} is {shorten(value)}, expected a number in 0 <= p < 1")
     return float(value)
+
+
+def probabilities(name: str, value: Any, count: int) -> list[float]:
+    """One probability for all of ``count`` places, or a sequence of ``count``."""
+    if not is_sequence(value):
+        return [probability(name, value)] * count
+    if len(value) != count:
+        raise ConfigError(
+            f"{name} has {len(value)} entries, expected one number or {count} of them"
+        )
+    return [probability(f"{name}[{n}]", entry) for n, entry in enumerate(value)]
+
+
+def texts(name: str, entries: Any, counted: str, count: int) -> tuple[str, ...] | None:
+    """``count`` strings that UTF-8 can hold, or None; ``counted`` names the number."""
+    if entries is None:
+        return None
+    if not is_sequence(entries) or not all(isinstance(entry, str) for entry in entries):
+        raise ConfigError(f"{name} is {shorten(entries)}, expected {count} strings or null")
+    if len(entries) != count:
+        raise ConfigError(f"{name} has {len(entries)} entries, expected {counted} = {count}")
+    for index, entry in enumerate(entries):
+        try:
+            entry.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{name}[{index}] is {shorten(entry)}, half of a surrogate pair: "
+                "expected text that UTF-8 can hold"
+            ) from None
+    return tuple(entries)
 
 
 def elements(name: str, *shape: int) -> None:

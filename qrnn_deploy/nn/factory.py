@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from . import config as check
+from .classifier import QRNNClassifier
+from .encoder import QRNNEncoder
 from .language_model import QRNNLanguageModel
 from .layer import QRNNLayer
+from .projected import ProjectedQRNN
 from .stack import QRNN
 
-ARCHITECTURES: dict[str, type[QRNNLayer | QRNN | QRNNLanguageModel]] = {
-    cls.__name__: cls for cls in (QRNNLayer, QRNN, QRNNLanguageModel)
+QRNNModule: TypeAlias = QRNNLayer | QRNN | QRNNEncoder
+"""What :func:`from_config` builds; the other architectures are kinds of these."""
+
+ARCHITECTURES: dict[str, type[QRNNModule]] = {
+    cls.__name__: cls
+    for cls in (
+        *(QRNNLayer, QRNN, ProjectedQRNN),
+        *(QRNNEncoder, QRNNLanguageModel, QRNNClassifier),
+    )
 }
-"""The classes a configuration may name."""
+"""The classes a configuration may name: all of the package that are whole models."""
+
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "QRNN": {"join": "level"},
+    "QRNNLanguageModel": {
+        "bidirectional": False,
+        "reverse": False,
+        "decoder_activation": "identity",
+    },
+}
+"""Keys that configurations written by earlier releases lack, with what those releases built."""
 
 
 def from_config(
@@ -23,11 +43,12 @@ def from_config(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-) -> QRNNLayer | QRNN | QRNNLanguageModel:
+) -> QRNNModule:
     """Build the module that ``config`` describes, with fresh weights.
 
     The configuration may come from a stranger: its keys must be exactly those that the class's
-    ``config()`` gives, and sizes are checked before anything is allocated.
+    ``config()`` gives or an earlier release's gave, and sizes are checked before anything is
+    allocated.
 
     Args:
         config: what ``module.config()`` returned, perhaps by way of JSON.
@@ -46,6 +67,7 @@ def from_config(
             f"architecture is {check.shorten(name)}, expected one of {', '.join(ARCHITECTURES)}"
         )
     cls = ARCHITECTURES[name]
+    arguments = {**ADDED_LATER.get(name, {}), **arguments}
     expected = set(inspect.signature(cls).parameters) - {"device", "dtype"}
     for problem, keys in (
         ("lacks", expected - arguments.keys()),

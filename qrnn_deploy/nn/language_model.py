@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
 from . import config as check
+from .encoder import QRNNEncoder, uniform
 from .layer import LayerState
-from .stack import QRNN
+
+DECODER_ACTIVATIONS = ("identity", "relu")
 
 
-class QRNNLanguageModel(nn.Module):
+class QRNNLanguageModel(QRNNEncoder):
     """Predicts the next token from all tokens before it.
 
     Args:
@@ -25,18 +25,20 @@ class QRNNLanguageModel(nn.Module):
         hidden_size: channels of every level, or one number per level.
         num_layers: levels; by default as many as ``hidden_size`` has entries, or 1.
         window: taps of every level, or one number per level.
-        tied: the decoder uses the embedding's weight, so the last level must have
-            ``embedding_size`` channels.
+        tied: the decoder uses the embedding's weight, so the last level must give
+            ``embedding_size`` features.
+        decoder_activation: of the logits: identity, or relu, which santi-pdp/quasi-rnn applies.
         pooling: as in :class:`QRNN`.
         activation: as in :class:`QRNN`.
+        bidirectional: as in :class:`QRNN`; each token then sees those after it too.
+        reverse: as in :class:`QRNN`; each token is then predicted from those after it.
         dense: as in :class:`QRNN`.
         bias: as in :class:`QRNN`.
         dropout: on the embedding's output, between levels, and before the decoder.
         zoneout: as in :class:`QRNN`.
         zoneout_eval: as in :class:`QRNN`.
         forget_bias: as in :class:`QRNN`.
-        vocabulary: the tokens as text, V different strings, kept for whoever reads or writes
-            text with the model. U+FFFD, if it is among them, stands for all that are not.
+        vocabulary: as in :class:`QRNNEncoder`.
         batch_first: tokens and logits are [B, T, *] (the default here) instead of [T, B, *].
         device: of the parameters.
         dtype: of the parameters.
@@ -54,8 +56,11 @@ class QRNNLanguageModel(nn.Module):
         *,
         window: int | Sequence[int] = 1,
         tied: bool = False,
+        decoder_activation: str = "identity",
         pooling: str = "fo",
         activation: str = "tanh",
+        bidirectional: bool = False,
+        reverse: bool = False,
         dense: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
@@ -67,41 +72,38 @@ class QRNNLanguageModel(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.vocab_size = check.size("vocab_size", vocab_size)
-        self.embedding_size = check.size("embedding_size", embedding_size)
-        self.tied = check.flag("tied", tied)
-        self.dropout = check.probability("dropout", dropout)
-        self.batch_first = check.flag("batch_first", batch_first)
-        self.vocabulary = _vocabulary(vocabulary, self.vocab_size)
-
-        check.elements("embedding.weight", self.vocab_size, self.embedding_size)
-        self.stack = QRNN(
-            self.embedding_size,
+        super().__init__(
+            vocab_size,
+            embedding_size,
             hidden_size,
             num_layers,
             window=window,
             pooling=pooling,
             activation=activation,
+            bidirectional=bidirectional,
+            reverse=reverse,
             dense=dense,
+            bias=bias,
             dropout=dropout,
             zoneout=zoneout,
             zoneout_eval=zoneout_eval,
             forget_bias=forget_bias,
-            bias=bias,
+            vocabulary=vocabulary,
+            batch_first=batch_first,
             device=device,
             dtype=dtype,
         )
-        width = self.stack.output_size
+        self.tied = check.flag("tied", tied)
+        self.decoder_activation = check.choice(
+            "decoder_activation", decoder_activation, DECODER_ACTIVATIONS
+        )
+        width = self.output_size
         check.elements("decoder_weight", self.vocab_size, width)
         if self.tied and width != self.embedding_size:
             raise check.ConfigError(
-                f"tied needs a last level of embedding_size = {self.embedding_size} channels, "
-                f"got {width}: give hidden_size as a list that ends with {self.embedding_size}"
+                f"tied needs a last level of embedding_size = {self.embedding_size} features, "
+                f"got {width}: give hidden_size as a list whose last level has as many"
             )
-        self.embedding = nn.Embedding(
-            self.vocab_size, self.embedding_size, device=device, dtype=dtype
-        )
         self.decoder_weight: nn.Parameter | None
         if self.tied:
             self.register_parameter("decoder_weight", None)
@@ -110,42 +112,33 @@ class QRNNLanguageModel(nn.Module):
                 torch.empty(self.vocab_size, width, device=device, dtype=dtype)
             )
         self.decoder_bias = nn.Parameter(torch.empty(self.vocab_size, device=device, dtype=dtype))
-        self.reset_parameters()
+        self._reset_decoder()
 
     def reset_parameters(self) -> None:
         """Uniform embedding and decoder of variance 1/width; decoder bias 0; layers as theirs."""
-        self.stack.reset_parameters()
-        for weight in (self.embedding.weight, self.decoder_weight):
-            if weight is not None:
-                bound = math.sqrt(3 / weight.shape[1])
-                nn.init.uniform_(weight, -bound, bound)
+        super().reset_parameters()
+        self._reset_decoder()
+
+    def _reset_decoder(self) -> None:
+        if self.decoder_weight is not None:
+            uniform(self.decoder_weight)
         nn.init.zeros_(self.decoder_bias)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""
-        inner = self.stack.config()
-        shared = (
-            *("hidden_size", "num_layers", "window", "pooling", "activation", "dense", "bias"),
-            *("zoneout", "zoneout_eval", "forget_bias"),
-        )
         return {
+            **super().config(),
             "architecture": "QRNNLanguageModel",
-            "vocab_size": self.vocab_size,
-            "embedding_size": self.embedding_size,
             "tied": self.tied,
-            **{key: inner[key] for key in shared},
-            "dropout": self.dropout,
-            "vocabulary": None if self.vocabulary is None else list(self.vocabulary),
-            "batch_first": self.batch_first,
+            "decoder_activation": self.decoder_activation,
         }
 
     def extra_repr(self) -> str:
         """Arguments that the parts do not show, for ``print(module)``."""
-        return f"tied={self.tied}, dropout={self.dropout}, batch_first={self.batch_first}"
-
-    def initial_state(self, batch_size: int) -> list[LayerState]:
-        """Zeros for every layer."""
-        return self.stack.initial_state(batch_size)
+        return (
+            f"tied={self.tied}, decoder_activation={self.decoder_activation}, "
+            f"{super().extra_repr()}"
+        )
 
     def forward(
         self,
@@ -166,39 +159,10 @@ class QRNNLanguageModel(nn.Module):
         Raises:
             InputError: an argument does not fit.
         """
-        if tokens.dim() != 2 or tokens.dtype != torch.int64:
-            raise InputError(
-                f"QRNNLanguageModel: tokens is {tokens.dtype} of rank {tokens.dim()}, "
-                f"expected torch.int64 {'[B, T]' if self.batch_first else '[T, B]'}"
-            )
-        if self.batch_first:
-            tokens = tokens.transpose(0, 1)
-        x = F.dropout(self.embedding(tokens), self.dropout, self.training)
-        y, new_state = self.stack(x, state, lengths)
+        y, new_state = self.encode(self.time_major(tokens), state, lengths)
         y = F.dropout(y, self.dropout, self.training)
         weight = self.embedding.weight if self.decoder_weight is None else self.decoder_weight
         logits = F.linear(y, weight, self.decoder_bias)
+        if self.decoder_activation == "relu":
+            logits = F.relu(logits)
         return (logits.transpose(0, 1) if self.batch_first else logits), new_state
-
-
-def _vocabulary(entries: Any, count: int) -> tuple[str, ...] | None:
-    if entries is None:
-        return None
-    if not check.is_sequence(entries) or not all(isinstance(entry, str) for entry in entries):
-        raise check.ConfigError(
-            f"vocabulary is {check.shorten(entries)}, expected {count} strings or null"
-        )
-    if len(entries) != count or len(set(entries)) != count:
-        raise check.ConfigError(
-            f"vocabulary has {len(entries)} entries, {len(set(entries))} of them different, "
-            f"expected vocab_size = {count} different ones"
-        )
-    for index, entry in enumerate(entries):
-        try:
-            entry.encode()
-        except UnicodeEncodeError:
-            raise check.ConfigError(
-                f"vocabulary[{index}] is {check.shorten(entry)}, half of a surrogate pair: "
-                "expected text that UTF-8 can hold"
-            ) from None
-    return tuple(entries)

@@ -131,6 +131,11 @@ class QRNNLayer(nn.Module):
         return REVERSE if self.reverse else FORWARD
 
     @property
+    def streams(self) -> bool:
+        """Whether chunks of a sequence, fed from its start, give what the whole gives."""
+        return not self.reverse
+
+    @property
     def zoneout_scale(self) -> float:
         """The operator's attribute: 1 - zoneout in eval mode with ``expectation``, else 1."""
         expectation = self.zoneout_eval == "expectation" and not self.training

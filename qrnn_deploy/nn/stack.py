@@ -16,6 +16,8 @@ from ..errors import InputError
 from . import config as check
 from .layer import LayerState, QRNNLayer
 
+JOINS = ("level", "end")
+
 
 class QRNN(nn.Module):
     """Levels of QRNN layers, each of one direction or two.
@@ -27,7 +29,10 @@ class QRNN(nn.Module):
         window: taps of every level, or one number per level.
         pooling: f, fo, ifo or if.
         activation: tanh, relu or identity.
-        bidirectional: every level walks both ways and concatenates [forward, reverse].
+        bidirectional: every level walks both ways.
+        join: where the two ways of a bidirectional stack meet, as [forward, reverse]: in every
+            level (``level``), whose output the next one reads, or only after the last (``end``):
+            two stacks side by side, as in fastai 1.
         reverse: every level walks from the last step to the first.
         dense: every level reads the stack's input and the outputs of all earlier levels,
             concatenated; the last level's output alone is the result.
@@ -59,6 +64,7 @@ class QRNN(nn.Module):
         pooling: str = "fo",
         activation: str = "tanh",
         bidirectional: bool = False,
+        join: str = "level",
         reverse: bool = False,
         dense: bool = False,
         dropout: float = 0.0,
@@ -78,12 +84,19 @@ class QRNN(nn.Module):
         self.hidden_sizes = check.sizes("hidden_size", hidden_size, self.num_layers)
         self.windows = check.sizes("window", window, self.num_layers, check.MAX_WINDOW)
         self.bidirectional = check.flag("bidirectional", bidirectional)
+        self.join = check.choice("join", join, JOINS)
         self.reverse = check.flag("reverse", reverse)
         self.dense = check.flag("dense", dense)
         self.dropout = check.probability("dropout", dropout)
         self.batch_first = check.flag("batch_first", batch_first)
         if self.bidirectional and self.reverse:
             raise check.ConfigError("bidirectional and reverse are both true, expected at most one")
+        if self.join == "end" and (self.dense or not self.bidirectional):
+            what = "a dense stack" if self.dense else "one direction"
+            raise check.ConfigError(
+                f"join is 'end' in {what}, expected 'level': only the two directions of a "
+                "bidirectional stack without dense connections can meet at its end"
+            )
 
         ways = (False, True) if self.bidirectional else (self.reverse,)
         self.layers = nn.ModuleList()
@@ -106,9 +119,14 @@ class QRNN(nn.Module):
                 )
                 for way in ways
             )
-            produced = hidden * len(ways)
+            produced = hidden if self.join == "end" else hidden * len(ways)
             width = width + produced if self.dense else produced
         self.output_size = self.hidden_sizes[-1] * len(ways)
+
+    @property
+    def streams(self) -> bool:
+        """Whether chunks of a sequence, with the state carried, give what the whole gives."""
+        return not (self.bidirectional or self.reverse)
 
     def reset_parameters(self) -> None:
         """Fresh weights for every layer."""
@@ -126,6 +144,7 @@ class QRNN(nn.Module):
             "num_layers": self.num_layers,
             "window": list(self.windows),
             "bidirectional": self.bidirectional,
+            "join": self.join,
             "reverse": self.reverse,
             "dense": self.dense,
             "dropout": self.dropout,
@@ -135,7 +154,8 @@ class QRNN(nn.Module):
 
     def extra_repr(self) -> str:
         """Arguments that the layers do not show, for ``print(module)``."""
-        return f"dense={self.dense}, dropout={self.dropout}, batch_first={self.batch_first}"
+        join = f"join={self.join}, " if self.bidirectional else ""
+        return f"{join}dense={self.dense}, dropout={self.dropout}, batch_first={self.batch_first}"
 
     def initial_state(self, batch_size: int) -> list[LayerState]:
         """Zeros for every layer, in the order of ``layers``."""
@@ -160,32 +180,40 @@ class QRNN(nn.Module):
         Raises:
             InputError: x, state or lengths does not fit.
         """
-        layout = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
         if x.dim() != 3 or x.shape[2] != self.input_size:
+            layout = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
             raise InputError(
-                f"QRNN: x has shape {list(x.shape)}, expected {layout.format(self.input_size)}"
+                f"{type(self).__name__}: x has shape {list(x.shape)}, "
+                f"expected {layout.format(self.input_size)}"
             )
         if state is not None and len(state) != len(self.layers):
             raise InputError(
-                f"QRNN: state has {len(state)} entries, expected {len(self.layers)}, one per layer"
+                f"{type(self).__name__}: state has {len(state)} entries, "
+                f"expected {len(self.layers)}, one per layer"
             )
         if self.batch_first:
             x = x.transpose(0, 1)
         ways = 2 if self.bidirectional else 1
         layers = self._layers()
         new_state: list[LayerState] = []
-        source = x
+        sources = [x] * ways
         for level in range(self.num_layers):
             outputs = []
-            for layer in layers[level * ways : (level + 1) * ways]:
+            here = layers[level * ways : (level + 1) * ways]
+            for layer, source in zip(here, sources, strict=True):
                 before = None if state is None else LayerState(*state[len(new_state)])
                 y, after = layer(source, before, lengths)
                 outputs.append(y)
                 new_state.append(after)
-            output = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
-            if level < self.num_layers - 1:
-                output = F.dropout(output, self.dropout, self.training)
-                source = torch.cat([source, output], dim=-1) if self.dense else output
+            last = level == self.num_layers - 1
+            if self.bidirectional and (last or self.join == "level"):
+                outputs = [torch.cat(outputs, dim=-1)]
+            if not last:
+                outputs = [F.dropout(output, self.dropout, self.training) for output in outputs]
+                if self.dense:
+                    outputs = [torch.cat([sources[0], outputs[0]], dim=-1)]
+                sources = outputs if self.join == "end" else outputs * ways
+        output = outputs[0]
         return (output.transpose(0, 1) if self.batch_first else output), new_state
 
     def _layers(self) -> list[QRNNLayer]:
