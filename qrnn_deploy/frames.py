@@ -94,9 +94,9 @@ def read_npy(source: ByteSource, port: PortInfo) -> tuple[NDArray[Any], bool]:
         # In a real file NumPy would seek, which a pipe cannot, so it sees the reading alone.
         plain: Any = SimpleNamespace(read=source.read)
         array = np.lib.format.read_array(plain, allow_pickle=False)
-    except _NPY_ERRORS as error:
+    except NPY_ERRORS as error:
         raise InputError(
-            f"the input is not a readable .npy array ({_npy_reason(error)}): write it with "
+            f"the input is not a readable .npy array ({npy_reason(error)}): write it with "
             "numpy.save, or give raw float32 frames and --format raw"
         ) from None
     wanted = len(port.shape)
@@ -220,7 +220,7 @@ def split(array: NDArray[Any], chunk: int) -> Iterator[NDArray[Any]]:
         yield array[:, start : start + chunk]
 
 
-_NPY_ERRORS = (
+NPY_ERRORS = (
     ValueError,
     TypeError,
     SyntaxError,
@@ -233,7 +233,7 @@ _NPY_ERRORS = (
 """What NumPy raises at a file that is damaged or made to hurt."""
 
 
-def _npy_reason(error: Exception) -> str:
+def npy_reason(error: Exception) -> str:
     """Why, without what NumPy advises its callers to do, such as to trust the file."""
     text = str(error)
     if "max_header_size" in text:

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from qrnn_deploy.errors import InputError
-from qrnn_deploy.text import Vocabulary, generate, log_probabilities, score
+from qrnn_deploy.errors import InputError, ModelError
+from qrnn_deploy.text import Score, generate, log_probabilities, predict, probabilities, score
+from qrnn_deploy.vocabulary import MAX_TOKEN, Vocabulary
 
 TOKENS = ["\n", "a", "b", "c"]
 
@@ -60,15 +61,17 @@ def bits_by_hand(table: np.ndarray, text: str) -> float:
 def test_score_is_the_same_for_every_cut(table, chunk, pieces):
     result = score(Bigram(table), Vocabulary(TOKENS), pieces, chunk=chunk)
     text = "".join(pieces)
-    assert result.characters == len(text) - 1
+    assert result.tokens == len(text) - 1
     assert result.bits == pytest.approx(bits_by_hand(table, text), rel=1e-12)
-    assert result.bits_per_character == pytest.approx(result.bits / 7)
+    assert result.bits_per_token == pytest.approx(result.bits / 7)
+    assert result.perplexity == pytest.approx(2 ** (result.bits / 7))
 
 
 @pytest.mark.parametrize("text", ["", "a"])
 def test_score_of_nothing(table, text):
     result = score(Bigram(table), Vocabulary(TOKENS), [text])
-    assert result.characters == 0 and result.bits == 0 and math.isnan(result.bits_per_character)
+    assert result.tokens == 0 and result.bits == 0
+    assert math.isnan(result.bits_per_token) and math.isnan(result.perplexity)
 
 
 def test_unknown_character_is_named_with_its_place():
@@ -145,6 +148,140 @@ def test_generation_refuses_bad_numbers_before_it_starts(table):
 
 def test_start_without_prompt_or_line_feed(table):
     assert len("".join(generate(Bigram(table), Vocabulary(["x", "a", "b", "c"]), 3))) == 3
+
+
+WORDS = ["<unk>", "<eos>", "the", "cat", "sat", "on", "the", "mat"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "characters"),
+    [
+        ([*"ab\n"], True),
+        ([*"ab", "\N{REPLACEMENT CHARACTER}"], True),
+        (["<unk>", "<eos>", "", "[PAD]", "UNK", "xxpad", *"ab"], True),
+        ([*"ab", "the"], False),
+        (["xxunk", "xxpad", "xxbos", "a", "is"], False),
+        (["<unk>", "\u2581", "\u2581a", "s"], False),
+    ],
+)
+def test_kinds_of_vocabulary(tokens, characters):
+    vocabulary = Vocabulary(tokens)
+    assert vocabulary.characters == characters
+    assert (vocabulary.unit, vocabulary.separator) == (
+        ("character", "") if characters else ("token", " ")
+    )
+
+
+def test_words():
+    vocabulary = Vocabulary(WORDS)
+    text = " the cat\tsat\n\non the\u00a0mat dog <eos>"
+    assert vocabulary.encode(text).tolist() == [2, 3, 4, 1, 1, 5, 2, 7, 0, 1]
+    assert vocabulary.count(text) == 10
+    assert vocabulary.known("a cat sat dog\nx on mat") == "cat sat \non mat"
+    assert vocabulary.encode("").tolist() == vocabulary.encode("  ").tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("special", "line_end", "start"),
+    [
+        (["<eos>", "\n"], [0], 0),
+        (["\n", "xxbos"], [0], 0),
+        (["xxunk", "xxpad", "xxbos"], [], 2),
+        (["<unk>", "</s>", "<s>"], [], 2),
+        (["xxunk"], [], 0),
+    ],
+)
+def test_line_ends_and_starts(special, line_end, start):
+    vocabulary = Vocabulary([*special, "the", "cat"])
+    the = len(special)
+    assert vocabulary.encode("the\ncat").tolist() == [the, *line_end, the + 1]
+    assert vocabulary.start == start
+
+
+@pytest.mark.parametrize("unknown", ["xxunk", "<unk>", "<UNK>", "[UNK]", "UNK", "_unk_"])
+def test_unknown_words_have_a_token(unknown):
+    assert Vocabulary(["the", "cat", unknown]).encode("the dog").tolist() == [0, 2]
+
+
+def test_unknown_word_is_named_with_its_place():
+    vocabulary = Vocabulary(["the", "cat"])
+    with pytest.raises(InputError, match=r"^token 'dog' at position 14 of line 3 is not one of"):
+        vocabulary.encode("cat the dog dogs", 6, " of line 3")
+    with pytest.raises(InputError) as caught:
+        vocabulary.encode("x" * 10_000)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_words_are_whole_whatever_the_cut(size):
+    vocabulary = Vocabulary(WORDS)
+    text = "the  cat sat\non the mat\n" * 3 + "dog"
+    pieces = [text[n : n + size] for n in range(0, len(text), size)]
+    whole = list(vocabulary.whole(pieces))
+    assert "".join(whole) == text
+    tokens = [number for piece in whole for number in vocabulary.encode(piece).tolist()]
+    assert tokens == vocabulary.encode(text).tolist()
+
+    table = np.random.default_rng(5).normal(size=(8, 8))
+    result = score(Bigram(table), vocabulary, pieces, chunk=4)
+    once = score(Bigram(table), vocabulary, [text])
+    assert result.tokens == once.tokens == len(tokens) - 1
+    assert result.bits == pytest.approx(once.bits, rel=1e-12)
+
+
+def test_what_has_no_white_space_is_no_text_of_words():
+    pieces = ["the ", *["x" * 65536] * 3]
+    with pytest.raises(InputError, match=rf"more than {MAX_TOKEN} characters .* position 4: "):
+        list(Vocabulary(WORDS).whole(pieces))
+
+
+def test_the_first_of_equal_tokens_counts():
+    assert Vocabulary([*"abab", "xxfake", "xxfake"]).encode("ba").tolist() == [1, 0]
+
+
+def test_generation_of_words():
+    table = np.full((8, 8), -50.0)
+    for before, after in ((1, 2), (2, 3), (3, 4), (4, 1)):
+        table[before, after] = 50
+    vocabulary = Vocabulary(WORDS)
+    assert list(generate(Bigram(table), vocabulary, 5, prompt="the cat")) == [
+        *("sat", "<eos>", "the", "cat", "sat")
+    ]
+    for prompt in ("", "  "):
+        assert list(generate(Bigram(table), vocabulary, 1, prompt=prompt)) == ["the"]
+    with pytest.raises(InputError, match="count is -1, expected the number of tokens"):
+        generate(Bigram(table), vocabulary, -1)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_prediction_for_one_text(table, chunk):
+    vocabulary = Vocabulary(TOKENS)
+    found = predict(Bigram(table), vocabulary.encode("abca"), chunk=chunk)
+    assert found.score.bits == pytest.approx(bits_by_hand(table, "abca"), rel=1e-12)
+    row = np.exp(table[1].astype(np.float64))
+    assert found.token == row.argmax()
+    assert found.probability == pytest.approx(row.max() / row.sum())
+    alone = predict(Bigram(table), vocabulary.encode("a"))
+    assert alone.score.tokens == 0 and alone.token == found.token
+    with pytest.raises(InputError, match="no tokens"):
+        predict(Bigram(table), vocabulary.encode(""))
+
+
+def test_probabilities_of_classes():
+    shares = probabilities(np.array([[0.0, math.log(3)], [1000.0, 0.0]], np.float32))
+    assert shares == pytest.approx(np.array([[0.25, 0.75], [1.0, 0.0]]), abs=1e-7)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_answers_that_are_no_numbers(value):
+    with pytest.raises(ModelError, match="answers with nan, so it tells nothing"):
+        probabilities(np.array([0.0, value]))
+    with pytest.raises(ModelError, match="answers with nan, so it tells nothing"):
+        predict(Bigram(np.full((4, 4), value)), np.array([1]))
+
+
+def test_perplexity_without_bound():
+    assert Score(1, 1e6).perplexity == math.inf
 
 
 def test_log_probabilities_of_large_logits():

@@ -1,8 +1,7 @@
-"""The three things that ``run`` does with an open model: generate, score, stream frames."""
+"""What ``run`` does with an open model: generate, score, stream frames. For lines, _lines.py."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,31 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, ModelError
-from ._shared import json_text, progress_bar
+from ..errors import InputError
+from ._shared import finite, json_text, progress_bar
 from ._streams import open_output, open_source, read_text, shown
 
 if TYPE_CHECKING:
-    from ..metadata import Metadata
     from ..runtime import EngineSession, Session, StreamingSession
-    from ..text import Vocabulary
-
-
-def vocabulary_of(metadata: Metadata, model: Path) -> Vocabulary:
-    """The tokens of a language model.
-
-    Raises:
-        ModelError: it is none.
-    """
-    from ..text import Vocabulary
-
-    tokens = metadata.vocabulary
-    if tokens is None:
-        raise ModelError(
-            f"{model} has no vocabulary, so it neither scores nor generates text: expected a "
-            "language model; leave out --score and --generate to stream frames"
-        )
-    return Vocabulary(tokens)
+    from ..vocabulary import Vocabulary
 
 
 def generate(
@@ -46,7 +27,7 @@ def generate(
     seed: int | None,
     output: Path | None,
 ) -> None:
-    """Write the prompt and ``count`` characters after it, each as soon as it is drawn."""
+    """Write the prompt and ``count`` tokens after it, each as soon as it is drawn."""
     from .. import text
 
     pieces = text.generate(
@@ -54,9 +35,11 @@ def generate(
     )
     with open_output(output) as sink:
         sink.write(prompt.encode())
+        apart = bool(prompt) and not prompt[-1].isspace()
         for piece in pieces:
-            sink.write(piece.encode())
+            sink.write(((vocabulary.separator if apart else "") + piece).encode())
             sink.flush()
+            apart = True
         sink.write(b"\n")
 
 
@@ -70,32 +53,36 @@ def score(
     device: str,
     as_json: bool,
 ) -> None:
-    """Write how many bits per character the model needs for the text."""
+    """Write how many bits per character, or per token of a word model, it needs for the text."""
     from .. import text
 
     skipped = 0
 
     def pieces() -> Iterator[str]:
         nonlocal skipped
-        for piece in read_text(source):
+        for piece in vocabulary.whole(read_text(source)):
             known = vocabulary.known(piece) if unknown == "skip" else piece
-            skipped += len(piece) - len(known)
+            skipped += vocabulary.count(piece) - vocabulary.count(known)
             yield known
 
     started = time.perf_counter()
     result = text.score(stream, vocabulary, pieces(), chunk=chunk)
     seconds = time.perf_counter() - started
-    if not result.characters:
+    unit, tokens = vocabulary.unit, result.tokens
+    if not tokens:
         raise InputError(
-            f"{shown(source)} holds no text to score: expected at least 2 characters of the "
-            "vocabulary"
+            f"{shown(source)} holds no text to score: expected at least 2 {unit}s of the vocabulary"
         )
     if as_json:
-        bits = result.bits_per_character
+        bits = finite(result.bits_per_token)
         answer = json_text(
             {
-                "bits_per_character": bits if math.isfinite(bits) else None,
-                "characters": result.characters,
+                "unit": unit,
+                "bits_per_character": bits if vocabulary.characters else None,
+                "characters": tokens if vocabulary.characters else None,
+                "bits_per_token": bits,
+                "perplexity_per_token": finite(result.perplexity),
+                "tokens": tokens,
                 "skipped": skipped,
                 "seconds": seconds,
                 "implementation": dict(stream.implementation),
@@ -104,9 +91,10 @@ def score(
         )
     else:
         left_out = f", {skipped} unknown left out" if skipped else ""
+        perplexity = "" if vocabulary.characters else f"perplexity {result.perplexity:.4f}, "
         answer = (
-            f"{result.bits_per_character:.4f} bits per character ({result.characters} "
-            f"characters{left_out}, {result.characters / seconds:.0f} per second)"
+            f"{perplexity}{result.bits_per_token:.4f} bits per {unit} ({tokens} {unit}s{left_out}, "
+            f"{tokens / seconds:.0f} per second)"
         )
     with open_output(output) as sink:
         sink.write(f"{answer}\n".encode())

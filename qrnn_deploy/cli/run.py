@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from ._modes import generate, score, stream_frames, vocabulary_of
+from ._lines import answer_lines, refuse_raw_text, vocabulary_of
+from ._modes import generate, score, stream_frames
 from ._shared import FiniteFloat, OutputFile, kernel_option, threads_option
 from ._streams import refuse_model_as_input, refuse_overwriting, shown
 
@@ -17,16 +19,16 @@ if TYPE_CHECKING:
     from ..runtime.engine_plans import GraphChoice
 
 TEXT_CHUNK = 256
-_MODES = {"score": "--score", "generate": "--generate", "frames": "frames"}
+_MODES = {"score": "--score", "generate": "--generate", "text": "--text", "frames": "frames"}
 _USED_BY = {
-    "source": ("score", "frames"),
+    "source": ("score", "text", "frames"),
     "prompt": ("generate",),
     "temperature": ("generate",),
     "seed": ("generate",),
-    "unknown": ("score", "generate"),
+    "unknown": ("score", "generate", "text"),
     "chunk": ("score", "frames"),
     "form": ("frames",),
-    "as_json": ("score",),
+    "as_json": ("score", "text"),
 }
 """The arguments that not every mode has a use for."""
 
@@ -45,9 +47,27 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[INPUT]", type=click.Path(path_type=Path), default="-")
-@click.option("--score", "wants_score", is_flag=True, help="Text in, bits per character out.")
 @click.option(
-    "--generate", "count", type=click.IntRange(min=0), metavar="N", help="Generate N characters."
+    "--score",
+    "wants_score",
+    is_flag=True,
+    help="Text in, out the bits per character that a language model needs for it; for one of words "
+    "its perplexity and bits per token.",
+)
+@click.option(
+    "--generate",
+    "count",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Generate N characters, or N tokens with a blank before each.",
+)
+@click.option(
+    "--text",
+    "wants_text",
+    is_flag=True,
+    help="Text in, for each of its lines one line out: a classifier's class and the probability of "
+    "each, or a language model's perplexity, the likeliest next token and its probability. Each "
+    "line is read on its own; the answer to an empty one is empty.",
 )
 @click.option(
     "--prompt",
@@ -71,9 +91,9 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with characters of the text or prompt that the model has no token for: leave "
-    "them out (skip), or (error) refuse them, unless its vocabulary holds U+FFFD, which stands for "
-    "all of them.",
+    help="What to do with characters or words of the text or prompt that the model has no token "
+    "for: leave them out (skip), or (error) refuse them, unless its vocabulary holds a token that "
+    "stands for all of them: U+FFFD, of words one such as xxunk or <unk>.",
 )
 @click.option(
     "--chunk",
@@ -108,7 +128,9 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
     help="On a GPU: whether steps of one (--generate, --chunk 1) run as a CUDA graph. Default: off "
     "for an ONNX file, auto for an engine.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --score: print JSON, for a program.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --score and --text: print JSON, for a program."
+)
 @click.pass_context
 def run(
     context: click.Context,
@@ -116,6 +138,7 @@ def run(
     source: Path,
     wants_score: bool,
     count: int | None,
+    wants_text: bool,
     prompt: str,
     temperature: float,
     seed: int | None,
@@ -131,24 +154,33 @@ def run(
 ) -> None:
     """Stream INPUT (a file, or standard input) through MODEL, an ONNX file or an engine.
 
-    A language model scores text (--score) or writes it (--generate). Any other model with one
-    input turns frames into frames: raw little-endian float32, one frame after the other, or a
-    .npy array of shape [time, ...] or [batch, time, ...]. Raw frames are answered chunk by chunk,
-    so the command can stand in a live pipe.
+    A language model scores text (--score), writes it (--generate), or answers line by line
+    (--text), as a classifier does. Any other model with one input turns frames into frames: raw
+    little-endian float32, one frame after the other, or a .npy array of shape [time, ...] or
+    [batch, time, ...]. Raw frames are answered chunk by chunk, and lines of text one by one, so the
+    command can stand in a live pipe.
+
+    Text is UTF-8. A model of characters takes it as it is. Any other knows words or pieces of
+    words: give them with white space between them, cut (and lower-cased, and so on) as they were
+    for the model's training, SentencePiece's with their U+2581; nothing is added to them. See
+    docs/text.md.
 
     \b
     Examples:
       qrnn-deploy run model.onnx --score book.txt
       qrnn-deploy run model.onnx --generate 300 --prompt "The " --temperature 0.7 --seed 1
+      qrnn-deploy run classifier.onnx --text reviews.txt
       qrnn-deploy run model.onnx frames.npy -o answer.npy
       arecord ... | features | qrnn-deploy run model.onnx --chunk 1 | player
 
     An ONNX file needs the extra `cpu` or `gpu` (onnxruntime) and no torch; an engine its TensorRT
     package, torch and a GPU.
     """
-    if wants_score and count is not None:
-        raise click.UsageError("--score and --generate exclude each other: choose one")
-    mode = "score" if wants_score else "frames" if count is None else "generate"
+    asked = {"score": wants_score, "generate": count is not None, "text": wants_text}
+    chosen = [mode for mode, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        raise click.UsageError(f"{_joined(chosen)} exclude each other: choose one")
+    mode = chosen[0] if chosen else "frames"
     _refuse_unused(context, mode)
     if mode == "frames" and form is None:
         form = "npy" if source.suffix == ".npy" else "raw"
@@ -165,11 +197,14 @@ def run(
         model, kernel=kernel, threads=threads, device=device, cuda_graph=cuda_graph
     )
     if mode == "frames":
-        if session.metadata.vocabulary:
-            raise click.UsageError(f"{model} is a language model: add --score or --generate N")
+        if form == "raw":
+            refuse_raw_text(session.metadata, model)
         stream_frames(session, source, output, form or "raw", chunk)
         return
-    vocabulary = vocabulary_of(session.metadata, model)
+    vocabulary = vocabulary_of(session.metadata, model, _MODES[mode])
+    if mode == "text":
+        answer_lines(session, vocabulary, source, unknown, output, as_json)
+        return
     stream = StreamingSession(session)
     if count is None:
         device = device or ("cuda" if is_engine(model) else "cpu")
@@ -189,5 +224,9 @@ def _refuse_unused(context: click.Context, mode: str) -> None:
             continue
         if context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT:
             name = "INPUT" if parameter.name == "source" else max(parameter.opts, key=len)
-            owners = " and ".join(_MODES[user] for user in users)
-            raise click.UsageError(f"{name} goes with {owners}, not with {_MODES[mode]}")
+            raise click.UsageError(f"{name} goes with {_joined(users)}, not with {_MODES[mode]}")
+
+
+def _joined(modes: Sequence[str]) -> str:
+    names = [_MODES[mode] for mode in modes]
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
