@@ -9,6 +9,7 @@ import click
 from ._shared import FiniteFloat, console, json_option, spinner
 
 EXIT_DIFFERENT = 1
+LAYOUTS = ("batch-major", "time-major")
 ARTIFACTS = ("kernel", "function", "cuda", "tensorrt", "tensorrt-rtx")
 
 
@@ -19,6 +20,18 @@ ARTIFACTS = ("kernel", "function", "cuda", "tensorrt", "tensorrt-rtx")
     type=click.Path(path_type=Path),
     help="The checkpoint it was exported from (needs the extra `export`). Without it the test "
     "vectors beside the model are compared, and no torch is needed.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="Outputs that you recorded from the upstream code, in a .npz file (docs/verify.md), "
+    "instead of the checkpoint. Needs no torch.",
+)
+@click.option(
+    "--reference-layout",
+    type=click.Choice(LAYOUTS),
+    help="Of the recorded arrays with time: [B, T, ...], as in the model, or [T, B, ...]. Default: "
+    "what the file says of itself, else batch-major.",
 )
 @click.option(
     "--per-layer",
@@ -40,12 +53,17 @@ def verify(
     context: click.Context,
     model: Path,
     checkpoint: Path | None,
+    reference: Path | None,
+    reference_layout: str | None,
     per_layer: bool,
     atol: float | None,
     only: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compare MODEL, an ONNX file or an engine, with its PyTorch original.
+
+    The original is a checkpoint, or outputs that the upstream code gave (--reference), or else the
+    test vectors beside the model.
 
     The file runs in every implementation that this machine has: ONNX Runtime on the CPU, with the
     kernel and with the standard-ONNX function, and on an NVIDIA GPU (cuda); engines of TensorRT and
@@ -59,17 +77,26 @@ def verify(
     Examples:
       qrnn-deploy verify model.onnx --checkpoint model.safetensors
       qrnn-deploy verify model.onnx --checkpoint model.safetensors --per-layer
+      qrnn-deploy verify model.onnx --reference outputs.npz
       qrnn-deploy verify model.onnx --only kernel --json
       qrnn-deploy verify model.engine
 
     Exit status: 0 equal within tolerance, 1 not, 2 for a mistake such as a missing file.
     """
+    if reference is not None and checkpoint is not None:
+        raise click.UsageError(
+            "--reference and --checkpoint are two originals: compare with one after the other"
+        )
+    if reference is None and reference_layout is not None:
+        raise click.UsageError("--reference-layout is for --reference: give the file too")
     from ..verifier import verify as compare
 
     with spinner(f"verifying {model.name}") as update:
         report = compare(
             model,
             checkpoint=checkpoint,
+            reference=reference,
+            reference_layout=reference_layout,
             per_layer=per_layer,
             atol=atol,
             only=only or None,

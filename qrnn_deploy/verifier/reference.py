@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, ModelError
 from ..exporter.border import Border
-from ..exporter.golden import finite_error, in_double, make_inputs, run_border
+from ..exporter.double import in_double
+from ..exporter.golden import finite_error, make_inputs, run_border
 from ..exporter.observed import first_line, observe
 from ..exporter.plan import Discovery
 from ..metadata import Metadata

@@ -18,6 +18,7 @@ from ..runtime import EngineSession, is_engine
 from ..runtime.engine import Bounds
 from .artifacts import ON_CPU, Runnable, open_artifacts
 from .golden import compare_golden
+from .recorded import compare_recorded, read_recording
 from .report import VerifyReport
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def verify(
     checkpoint: str | Path | None = None,
     module: nn.Module | None = None,
     args: Sequence[Tensor] | Tensor | None = None,
+    reference: str | Path | None = None,
+    reference_layout: str | None = None,
     per_layer: bool = False,
     atol: float | None = None,
     only: Sequence[str] | None = None,
@@ -42,6 +45,10 @@ def verify(
         checkpoint: the checkpoint it was exported from. Needs the extra ``export``.
         module: the PyTorch module instead, for models that are not in a checkpoint of ours.
         args: example inputs as given to :func:`qrnn_deploy.export`, with ``module`` of the user's.
+        reference: outputs recorded from upstream code instead, a .npz file (docs/verify.md). Needs
+            no torch.
+        reference_layout: ``batch-major`` or ``time-major``, of its arrays with time, where the
+            file does not say so itself.
         per_layer: also compare layer by layer. A failed comparison does that by itself.
         atol: absolute tolerance for every output, instead of the derived one
             (:mod:`qrnn_deploy.tolerance`).
@@ -56,22 +63,36 @@ def verify(
         ModelError: the file, or the golden vectors where neither checkpoint nor module is given,
             cannot be used.
         CheckpointError: the checkpoint cannot be read.
-        InputError: contradictory arguments, a module without ``args`` that are needed, or a
-            missing implementation in ``only``.
+        InputError: contradictory arguments, a module without ``args`` that are needed, a missing
+            implementation in ``only``, or a ``reference`` that cannot be read, does not fit the
+            model or proves nothing.
         EngineError: the engine does not run here.
     """
     path = as_path(model, "model")
-    if checkpoint is not None and module is not None:
-        raise InputError("got a checkpoint and a module: expected at most one of them")
+    originals = {"checkpoint": checkpoint, "module": module, "reference": reference}
+    given = [name for name, value in originals.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"got a {' and a '.join(given)}: expected at most one of them")
+    if reference is None and reference_layout is not None:
+        raise InputError("reference_layout is for a reference: give one, or leave it out")
     if atol is not None and not (math.isfinite(atol) and atol >= 0):
         raise InputError(f"atol is {atol}, expected a finite number, 0 or more, or None")
     note = progress or (lambda stage: None)
     note("loading")
+    recording = None
+    if reference is not None:  # read first: opening a model can mean to build engines
+        recording = read_recording(as_path(reference, "reference"), reference_layout)
     subject, missing, failures = _open(path, only, note)
     report = VerifyReport(str(path), str(subject.golden), problems=failures, missing=missing)
     if checkpoint is None and module is None:
         if per_layer:
             raise InputError("per-layer comparison needs the PyTorch model: give --checkpoint")
+        if recording is not None:
+            report.reference = f"recorded outputs {recording.path} (sha256 {recording.sha256})"
+            if subject.models:
+                note("comparing with the recorded outputs")
+                compare_recorded(report, recording, subject.models, atol)
+            return report
         if subject.models:
             note("comparing with the golden vectors")
             report.comparisons, problems, beyond = compare_golden(
@@ -164,7 +185,7 @@ def _against_torch(
         require(package, "comparing with PyTorch")
     from torch import nn
 
-    from ..checkpoints import load_checkpoint
+    from ..checkpoints import Given, load_checkpoint
     from ..exporter.pipeline import evaluating
     from ..exporter.plan import weights_digest
     from ..exporter.ports import turn
@@ -174,9 +195,11 @@ def _against_torch(
     elsewhere = len(report.problems)  # of implementations that do not run at all
     metadata = next(iter(models.values())).metadata
     if checkpoint is not None:
-        loaded = load_checkpoint(checkpoint, allow_non_finite=True)
-        module = loaded.module
         recorded: dict[str, Any] = metadata.source or {}
+        loaded = load_checkpoint(
+            checkpoint, given=Given.from_json(recorded.get("options")), allow_non_finite=True
+        )
+        module = loaded.module
         if recorded.get("sha256") not in (None, loaded.sha256):
             report.problems.append(
                 f"the file was exported from another checkpoint ({recorded.get('name')}): "

@@ -62,8 +62,8 @@ def run_chunks(model: Runnable, feed: Arrays, chunks: Sequence[int]) -> Arrays:
     results: list[Arrays] = []
     for piece in pieces(meta, feed, chunks):
         results.append(model.run(piece | states))
-        states = {name: results[-1][_after(name)] for name in states}
-    return _joined(meta, results) | {_after(name): value for name, value in states.items()}
+        states = {name: results[-1][state_after(name)] for name in states}
+    return _joined(meta, results) | {state_after(name): value for name, value in states.items()}
 
 
 def run_stream(model: Runnable, feed: Arrays, chunks: Sequence[int]) -> Arrays:
@@ -82,7 +82,7 @@ def run_stream(model: Runnable, feed: Arrays, chunks: Sequence[int]) -> Arrays:
     return _joined(meta, results) | {f"{name}_out": value for name, value in last.items()}
 
 
-def _after(state_input: str) -> str:
+def state_after(state_input: str) -> str:
     """The output that holds the state after a run."""
     return f"{state_input.removesuffix('_in')}_out"
 
