@@ -202,7 +202,7 @@ def _torchscript() -> bytes:
     [
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "looks like an HDF5 file"),
         (b"\x93NUMPY\x01\x00" + bytes(40), "looks like a NumPy .npy array"),
-        (_npz(), "looks like a NumPy .npz archive"),
+        (_npz(), "is a NumPy .npz archive that holds a, which no known format"),
         (_zip(zipfile.ZIP_STORED, "notes.txt"), "looks like a zip archive"),
         (_zip(zipfile.ZIP_DEFLATED, "model/data.pkl"), "has compressed entries"),
         (_torchscript(), "is a TorchScript archive, expected weights"),
@@ -424,6 +424,5 @@ def test_pt_files_of_wrong_form(content: Any, tmp_path: Path) -> None:
 
 
 def test_formats_have_names_and_descriptions() -> None:
-    names = [known.name for known in formats()]
-    assert names[0] == "native" and len(set(names)) == len(names)
-    assert all(known.description and "\n" not in known.description for known in formats())
+    assert next(iter(formats())) == "native" and len(formats()) >= 9
+    assert all(text and "\n" not in text for text in formats().values())

@@ -1,7 +1,6 @@
 """Reading and writing trained models. Needs the extra ``export`` (torch).
 
-Nothing is ever unpickled: PyTorch files are read with ``weights_only=True``, which admits
-tensors and plain values alone.
+Nothing is ever unpickled: what a file holds is read as data (:mod:`.pickle_data`).
 """
 
 from __future__ import annotations
@@ -10,17 +9,26 @@ from .._optional import require
 
 require("torch", "reading a checkpoint")
 
-from .candidate import Candidate  # noqa: E402
-from .format import Format, Parts  # noqa: E402
+from .format import Format  # noqa: E402
+from .given import Given  # noqa: E402
 from .native import save_checkpoint  # noqa: E402
-from .registry import LoadedCheckpoint, formats, load_checkpoint  # noqa: E402
+from .reading import Reading  # noqa: E402
+from .registry import (  # noqa: E402
+    LoadedCheckpoint,
+    Recognised,
+    formats,
+    load_checkpoint,
+    recognise_checkpoint,
+)
 
 __all__ = [
-    "Candidate",
     "Format",
+    "Given",
     "LoadedCheckpoint",
-    "Parts",
+    "Reading",
+    "Recognised",
     "formats",
     "load_checkpoint",
+    "recognise_checkpoint",
     "save_checkpoint",
 ]

@@ -1,30 +1,34 @@
 """A file that may be a checkpoint, opened once for all formats to look at.
 
-Two containers can hold weights: safetensors, and PyTorch's zip or legacy file. Their contents
-are read here, so a format only has to know names and configurations. Anything else is named in
-the error by what it looks like.
+Four containers can hold weights: safetensors, PyTorch's zip or legacy file, NumPy's .npz, and
+TensorFlow's checkpoints. They are laid out here, so a format only has to know names and
+configurations. Anything else is named in the error by what it looks like.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
-import struct
-import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from .._files import is_text, printable
 from ..errors import CheckpointError
+from ..npz import GuardedFile
+from .npz_file import read_npz
+from .pickle_names import PickleDamage, PickleRefusal, Shell
+from .pytorch_file import LEGACY_START, read_legacy, read_zip
+from .safetensors_file import read_safetensors
+from .tables import InMemory, WeightTable, find_tables
+from .tensorflow_file import is_tensorflow, read_tensorflow
+from .untrusted_text import shown
 
 WAYS = (
     "qrnn_deploy.save_checkpoint(model, path) for a model of qrnn_deploy.nn, or "
@@ -32,9 +36,13 @@ WAYS = (
 )
 """What to call with a model in memory whose file cannot be read."""
 
-Container = Literal["safetensors", "pytorch"]
-
-_PYTORCH_LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+Container = Literal["safetensors", "pytorch", "npz", "tensorflow"]
+_KINDS = {
+    "safetensors": "safetensors file",
+    "pytorch": "PyTorch file",
+    "npz": "NumPy .npz archive",
+    "tensorflow": "TensorFlow checkpoint",
+}
 
 _PICKLE = "a Python pickle, which could run code and is never opened"
 _UNKNOWN = "no known format"
@@ -54,15 +62,15 @@ _LOOKS = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """An opened file.
+    """An opened file. Its tensors are :class:`.stored.StoredTensor`: none has been read yet.
 
     Attributes:
         path: where it lies.
         sha256: of its bytes.
         container: how the content is stored.
         metadata: of a safetensors file, else empty.
-        content: of a PyTorch file: whatever plain values and tensors it holds; of a safetensors
-            file the tensors by name.
+        content: of a PyTorch file: plain values, tensors and shells; otherwise tensors by name.
+        tables: the state dicts and modules in it, the outermost first.
     """
 
     path: Path
@@ -70,25 +78,20 @@ class Candidate:
     container: Container
     metadata: Mapping[str, str] = field(default_factory=dict)
     content: Any = None
+    tables: Sequence[WeightTable] = ()
 
     def error(self, problem: str) -> CheckpointError:
         """An error that names this file."""
         return CheckpointError(f"{self.path}: {problem}")
 
-    def holds_weights(self) -> bool:
-        """Whether there are tensors by name in it, as in a state dict or one level below."""
-        if not isinstance(self.content, Mapping):
-            return False
-        values = list(self.content.values())
-        for value in self.content.values():
-            values += value.values() if isinstance(value, Mapping) else ()
-        return any(isinstance(value, Tensor) for value in values)
-
     def describe(self) -> str:
         """What it looks like, for a file that no format recognises."""
-        kind = "safetensors file" if self.container == "safetensors" else "PyTorch file"
+        kind = _KINDS[self.container]
         if not isinstance(self.content, Mapping):
-            return f"a {kind} that holds a {type(self.content).__name__}"
+            what = type(self.content).__name__
+            if isinstance(self.content, Shell):
+                what = self.content.cls
+            return f"a {kind} that holds a {'Tensor' if what == 'StoredTensor' else what}"
         names = [str(name)[:60] for name in self.content]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         return f"a {kind} that holds {shown}" if names else f"a {kind} that holds nothing"
@@ -101,6 +104,9 @@ def open_candidate(path: str | os.PathLike[str]) -> Candidate:
         CheckpointError: it is absent, unreadable, damaged, or neither safetensors nor PyTorch.
     """
     file = Path(path)
+    index = Path(f"{file}.index")
+    if not os.path.exists(file) and is_tensorflow(index):
+        file = index  # TensorFlow calls the whole by the name without a suffix
     if not is_text(file):
         raise CheckpointError(
             f"{printable(file)}: has bytes in its path that are not UTF-8, which an exported file "
@@ -112,12 +118,8 @@ def open_candidate(path: str | os.PathLike[str]) -> Candidate:
         if file.exists() and not file.is_file():
             raise CheckpointError(f"{file}: is not a regular file, expected a checkpoint file")
         with file.open("rb") as stream:
-            head = block = stream.read(2**20)
-            size, digest = 0, hashlib.sha256()
-            while block:
-                size += len(block)
-                digest.update(block)
-                block = stream.read(2**20)
+            head = stream.read(512)
+        size, mark = file.stat().st_size, _sha256(file)
     except FileNotFoundError:
         raise CheckpointError(f"{file}: no such file, expected a checkpoint") from None
     except OSError as error:
@@ -126,19 +128,35 @@ def open_candidate(path: str | os.PathLike[str]) -> Candidate:
         raise CheckpointError(f"{file}: is empty, expected a checkpoint")
 
     if head.startswith(b"PK"):
-        _check_zip(file)
-        return Candidate(file, digest.hexdigest(), "pytorch", content=_read_pytorch(file))
-    if head.startswith(_PYTORCH_LEGACY):
-        return Candidate(file, digest.hexdigest(), "pytorch", content=_read_pytorch(file))
+        if _is_npz(file):
+            return _arrays(file, mark, "npz", read_npz(file))
+        return _pytorch(file, mark, _read_zip)
+    if head.startswith(LEGACY_START):
+        return _pytorch(file, mark, read_legacy)
+    if is_tensorflow(file):
+        return _arrays(file, mark, "tensorflow", read_tensorflow(file))
     if _is_safetensors(head, file):
-        metadata, tensors = _read_safetensors(file, size)
-        return Candidate(file, digest.hexdigest(), "safetensors", metadata, tensors)
+        metadata, tensors = read_safetensors(file, size)
+        return Candidate(file, mark, "safetensors", metadata, tensors, [WeightTable(tensors)])
     look = _look(head)
     named = "is named .safetensors but " if file.suffix == ".safetensors" else ""
     fix = f": load it where its code is, then call {WAYS}" if look == _PICKLE else ""
     raise CheckpointError(
         f"{file}: {named}looks like {look}, expected a .safetensors or PyTorch .pt file{fix}"
     )
+
+
+def _sha256(file: Path) -> str:
+    """Of a file's bytes, or of a TensorFlow index and its data files one after the other."""
+    files = [file]
+    if is_tensorflow(file):
+        files += sorted(file.parent.glob(f"{glob.escape(file.stem)}.data-*"))
+    digest = hashlib.sha256()
+    for part in files:
+        with part.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _is_safetensors(head: bytes, file: Path) -> bool:
@@ -169,39 +187,57 @@ def _look(head: bytes) -> str:
     return "a text file"
 
 
-def _read_safetensors(file: Path, size: int) -> tuple[dict[str, str], dict[str, Tensor]]:
-    with file.open("rb") as stream:
-        start = stream.read(8)
-    announced = 8 + struct.unpack("<Q", start)[0] if len(start) == 8 else 8
-    if announced > size:
-        raise CheckpointError(
-            f"{file}: is a truncated or damaged safetensors file: its header needs "
-            f"{announced} bytes, the file has {size}"
-        )
+def _arrays(file: Path, mark: str, kind: Container, arrays: Mapping[str, Tensor]) -> Candidate:
+    """A file whose tensors have been read."""
+    content = {name: InMemory(value) for name, value in arrays.items()}
+    return Candidate(file, mark, kind, {}, content, [WeightTable(content)])
+
+
+def _is_npz(file: Path) -> bool:
     try:
-        with safetensors.safe_open(file, framework="pt") as archive:
-            metadata = dict(archive.metadata() or {})
-        return metadata, safetensors.torch.load_file(file)
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+        with GuardedFile(file) as stream, zipfile.ZipFile(stream) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _pytorch(file: Path, mark: str, read: Callable[[Path], Any]) -> Candidate:
+    """A PyTorch file, read as data."""
+    try:
+        content = read(file)
+        return Candidate(file, mark, "pytorch", {}, content, find_tables(content))
+    except PickleRefusal as error:
         raise CheckpointError(
-            f"{file}: is a truncated or damaged safetensors file: {_one_line(error)}"
+            f"{file}: holds a pickle that asks for {printable(str(error))[:100]}, which could run "
+            f"code: refused; load it where its code is, then call {WAYS}"
+        ) from None
+    except (PickleDamage, OSError) as error:
+        raise CheckpointError(
+            f"{file}: is a truncated or damaged PyTorch file: {shown(str(error), 120)}"
         ) from None
 
 
-def _check_zip(file: Path) -> None:
+def _read_zip(file: Path) -> Any:
     """Refuse archives that are damaged, packed (PyTorch never packs), or not PyTorch's."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with GuardedFile(file) as stream, zipfile.ZipFile(stream) as archive:
             entries = archive.infolist()
+        _check_entries(file, entries)
+        return read_zip(file, entries)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        if isinstance(error, (CheckpointError, PickleDamage)):
+            raise
         raise CheckpointError(
-            f"{file}: is a truncated or damaged zip archive: {_one_line(error)}"
+            f"{file}: is a truncated or damaged zip archive: {shown(str(error), 120)}"
         ) from None
+
+
+def _check_entries(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
     names = [entry.filename for entry in entries]
     if not any(name.endswith("data.pkl") for name in names):
-        kind = "a NumPy .npz archive" if any(n.endswith(".npy") for n in names) else "a zip archive"
         raise CheckpointError(
-            f"{file}: looks like {kind}, expected a .safetensors or PyTorch .pt file"
+            f"{file}: looks like a zip archive, expected a .safetensors or PyTorch .pt file"
         )
     if any(name.endswith("constants.pkl") for name in names):
         raise CheckpointError(
@@ -212,27 +248,3 @@ def _check_zip(file: Path) -> None:
         raise CheckpointError(
             f"{file}: has compressed entries, which PyTorch never writes: save it with torch.save"
         )
-
-
-def _read_pytorch(file: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the message below says all there is to say
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file provokes is a damaged file
-        asked = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error))
-        if asked:
-            raise CheckpointError(
-                f"{file}: holds a pickle that asks for {asked.group(1)[:100]}, which could run "
-                f"code: refused; load it where its code is, then call {WAYS}"
-            ) from None
-        raise CheckpointError(
-            f"{file}: is a truncated, damaged or foreign PyTorch file: {_one_line(error)}"
-        ) from None
-
-
-def _one_line(error: BaseException, limit: int = 120) -> str:
-    """The line of a library's message that says something, shortened."""
-    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    line = text.strip().partition("\n")[0].strip() or type(error).__name__
-    return line if len(line) <= limit else line[: limit - 3] + "..."

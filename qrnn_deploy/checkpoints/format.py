@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from torch import Tensor
-
-from .candidate import Candidate
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a format makes of a file: enough to build the module.
-
-    Attributes:
-        config: for :func:`qrnn_deploy.nn.from_config`; it need not be trustworthy.
-        tensors: the module's state dict; it need not fit.
-        notes: what was assumed or changed on the way, one sentence each.
-    """
-
-    config: dict[str, Any]
-    tensors: Mapping[str, Tensor]
-    notes: tuple[str, ...] = ()
+from .given import Given
+from .reading import Reading
+from .tables import WeightTable
 
 
 class Format(Protocol):
@@ -31,19 +14,26 @@ class Format(Protocol):
 
     Building the module and checking tensors against the configuration is the same for all and
     happens in :mod:`qrnn_deploy.checkpoints.registry`.
+
+    Attributes:
+        name: for ``--format``.
+        description: who writes it, and by what it is recognised.
+        uses: the fields of :class:`.given.Given` that can matter to it.
     """
 
     name: str
     description: str
+    uses: frozenset[str]
 
-    def recognise(self, candidate: Candidate) -> bool:
-        """Whether this format wrote the file. It must not raise for files of other formats."""
+    def recognise(self, table: WeightTable) -> bool:
+        """Whether the names look like this format's. It must not raise."""
         ...
 
-    def load(self, candidate: Candidate) -> Parts:
-        """Translate a recognised file.
+    def read(self, table: WeightTable, given: Given) -> list[Reading]:
+        """Every way in which recognised weights can be understood, at least one.
 
         Raises:
-            CheckpointError: the file is of this format but cannot be used.
+            CheckpointError: tensors are missing, left over, or do not fit together. The text lacks
+                the name of the file.
         """
         ...

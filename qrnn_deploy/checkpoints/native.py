@@ -16,69 +16,64 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from .._files import replacing
 from ..errors import CheckpointError
-from ..nn import QRNN, QRNNLanguageModel, QRNNLayer
+from ..nn.factory import ARCHITECTURES, QRNNModule
 from .candidate import Candidate
-from .format import Parts
+from .reading import Reading
+from .stored import StoredTensor
 
+NAME = "native"
+DESCRIPTION = "qrnn-deploy: .safetensors or .pt with the configuration inside"
 KEY = "qrnn_deploy"
 VERSION = 1
 
 
-class NativeFormat:
-    """Checkpoints written by :func:`save_checkpoint`."""
-
-    name = "native"
-    description = "qrnn-deploy: .safetensors or .pt with the configuration inside"
-
-    def recognise(self, candidate: Candidate) -> bool:
-        """By the key that holds the configuration."""
-        if candidate.container == "safetensors":
-            return KEY in candidate.metadata
-        content = candidate.content
-        return isinstance(content, Mapping) and KEY in content
-
-    def load(self, candidate: Candidate) -> Parts:
-        """Separate configuration and weights.
-
-        Raises:
-            CheckpointError: either is missing or malformed, or the file is of a newer version.
-        """
-        if candidate.container == "safetensors":
-            try:
-                header = json.loads(candidate.metadata[KEY])
-            except (ValueError, RecursionError):
-                raise candidate.error(
-                    f"its metadata key {KEY} is not readable JSON: the file is damaged"
-                ) from None
-            tensors = candidate.content
-        else:
-            header, tensors = candidate.content[KEY], candidate.content.get("state_dict")
-        version = header.get("version") if isinstance(header, dict) else None
-        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise candidate.error(
-                f"its key {KEY} holds no version number, expected 1..{VERSION}: the file is damaged"
-            )
-        if version > VERSION:
-            raise candidate.error(
-                f"is of format version {version}, this qrnn-deploy reads up to {VERSION}: "
-                "upgrade qrnn-deploy"
-            )
-        if not isinstance(header.get("config"), dict):
-            raise candidate.error(f"its key {KEY} holds no configuration: the file is damaged")
-        if not isinstance(tensors, Mapping) or not all(
-            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
-        ):
-            raise candidate.error("its key state_dict holds no tensors by name")
-        return Parts(header["config"], tensors)
+def holds_native(candidate: Candidate) -> bool:
+    """Whether the key that holds the configuration is there."""
+    if candidate.container == "safetensors":
+        return KEY in candidate.metadata
+    return isinstance(candidate.content, Mapping) and KEY in candidate.content
 
 
-def save_checkpoint(
-    module: QRNNLayer | QRNN | QRNNLanguageModel, path: str | os.PathLike[str]
-) -> None:
+def read_native(candidate: Candidate) -> Reading:
+    """Separate configuration and weights.
+
+    Raises:
+        CheckpointError: either is missing or malformed, or the file is of a newer version.
+    """
+    if candidate.container == "safetensors":
+        try:
+            header = json.loads(candidate.metadata[KEY])
+        except (ValueError, RecursionError):
+            raise CheckpointError(
+                f"its metadata key {KEY} is not readable JSON: the file is damaged"
+            ) from None
+        tensors = candidate.content
+    else:
+        header, tensors = candidate.content[KEY], candidate.content.get("state_dict")
+    version = header.get("version") if isinstance(header, dict) else None
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise CheckpointError(
+            f"its key {KEY} holds no version number, expected 1..{VERSION}: the file is damaged"
+        )
+    if version > VERSION:
+        raise CheckpointError(
+            f"is of format version {version}, this qrnn-deploy reads up to {VERSION}: "
+            "upgrade qrnn-deploy"
+        )
+    if not isinstance(header.get("config"), dict):
+        raise CheckpointError(f"its key {KEY} holds no configuration: the file is damaged")
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, StoredTensor)
+        for name, tensor in tensors.items()
+    ):
+        raise CheckpointError("its key state_dict holds no tensors by name")
+    return Reading(header["config"], tensors, format=NAME)
+
+
+def save_checkpoint(module: QRNNModule, path: str | os.PathLike[str]) -> None:
     """Write a module's configuration and weights; the file is whole or not there.
 
     Args:
@@ -91,11 +86,10 @@ def save_checkpoint(
             written.
     """
     target = Path(path)
-    if type(module) not in (QRNNLayer, QRNN, QRNNLanguageModel):
+    if type(module) not in ARCHITECTURES.values():
         raise CheckpointError(
-            f"cannot save a {type(module).__name__}, expected a QRNNLayer, QRNN or "
-            "QRNNLanguageModel: a network of your own goes straight to ONNX with "
-            "qrnn_deploy.export(module, path, args)"
+            f"cannot save a {type(module).__name__}, expected one of {', '.join(ARCHITECTURES)}: a "
+            "network of your own goes straight to ONNX with qrnn_deploy.export(module, path, args)"
         )
     header = {"version": VERSION, "config": module.config()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..nn import QRNN, ConfigError, QRNNLanguageModel, QRNNLayer, from_config
+from ..errors import CheckpointError
+from ..nn import ConfigError
+from ..nn.factory import QRNNModule, from_config
 from ..pooling.torch_loops import STATE_DTYPES
+from . import native
+from .awd_lstm import AwdLstm
 from .candidate import WAYS, Candidate, open_candidate
-from .format import Format, Parts
-from .native import NativeFormat
+from .fastai1 import Fastai1
+from .fastai2 import Fastai2
+from .fastai_qrnn import FastaiQRNN
+from .format import Format
+from .given import FLAGS, Given
+from .lookalikes import looks_like
+from .multifit import MultiFiT
+from .pase import Pase
+from .quasi_rnn import QuasiRNN
+from .reading import Reading, choose
+from .speechbrain import SpeechBrain
+from .stored import StorageDamage, StoredTensor
+from .tables import WeightTable
+from .torchqrnn import TorchQRNN
 
-FORMATS: tuple[Format, ...] = (NativeFormat(),)
-"""In the order they are asked; the first that recognises a file reads it."""
+FORMATS: tuple[Format, ...] = (
+    TorchQRNN(),
+    FastaiQRNN(),
+    AwdLstm(),
+    Fastai1(),
+    Fastai2(),
+    MultiFiT(),
+    Pase(),
+    SpeechBrain(),
+    QuasiRNN(),
+)
+"""Upstream formats; where several recognise a file, each says how it would read it."""
 
 
 @dataclass(frozen=True)
@@ -30,60 +57,208 @@ class LoadedCheckpoint:
         config: ``module.config()``.
         sha256: of the file.
         format: name of the format that read it.
-        notes: what was assumed or changed on the way, one sentence each.
+        inferred: what followed from names and shapes, one sentence each.
+        assumptions: what the file does not record and nobody said, one sentence each.
+        notes: what else a user should know, one sentence each.
         path: the file.
+        given: what the user said.
     """
 
-    module: QRNNLayer | QRNN | QRNNLanguageModel
+    module: QRNNModule
     config: dict[str, Any]
     sha256: str
     format: str
+    inferred: tuple[str, ...]
+    assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     path: Path
+    given: Given
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A file that was understood, its weights still unread.
+
+    Attributes:
+        candidate: the file.
+        reading: how it is understood.
+        table: the weights in it; None for our own format.
+    """
+
+    candidate: Candidate
+    reading: Reading
+    table: WeightTable | None
+
+
+def formats() -> dict[str, str]:
+    """The names of all formats, and what each is."""
+    return {native.NAME: native.DESCRIPTION} | {known.name: known.description for known in FORMATS}
+
+
+def recognise_checkpoint(path: str | os.PathLike[str], given: Given | None = None) -> Recognised:
+    """Find out what a file is. Nothing in it is executed.
+
+    Args:
+        path: the file.
+        given: what its user says about it.
+
+    Raises:
+        CheckpointError: one line that says what is wrong with the file, or in which ways it can
+            be understood if there are several.
+    """
+    given = given or Given()
+    candidate = open_candidate(path)
+    if given.format is not None and given.format not in formats():
+        raise candidate.error(
+            f"--format {given.format[:40]} is no format, expected one of {', '.join(formats())}"
+        )
+    try:
+        if native.holds_native(candidate) and given.format in (None, native.NAME):
+            if given.said():
+                raise CheckpointError(
+                    f"records everything itself: leave out {FLAGS[next(iter(given.said()))]}"
+                )
+            return Recognised(candidate, native.read_native(candidate), None)
+        return _recognise(candidate, given)
+    except StorageDamage as error:
+        raise candidate.error(f"is a truncated or damaged file: {error}") from None
+    except CheckpointError as error:
+        if str(error).startswith(f"{candidate.path}: "):
+            raise
+        raise candidate.error(str(error)) from None
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, allow_non_finite: bool = False
+    path: str | os.PathLike[str], *, given: Given | None = None, allow_non_finite: bool = False
 ) -> LoadedCheckpoint:
     """Read a checkpoint of any known format. Nothing in it is executed.
 
     Args:
         path: the file.
+        given: what its user says about it.
         allow_non_finite: accept weights that hold NaN or infinity.
 
     Raises:
         CheckpointError: one line that says what is wrong with the file.
     """
-    candidate = open_candidate(path)
-    for known in FORMATS:
-        if known.recognise(candidate):
-            parts = known.load(candidate)
-            module, notes = _build(candidate, parts, allow_non_finite)
-            return LoadedCheckpoint(
-                module, module.config(), candidate.sha256, known.name, notes, candidate.path
+    found = recognise_checkpoint(path, given)
+    candidate, reading = found.candidate, found.reading
+    try:
+        module, notes = _build(candidate, reading, allow_non_finite)
+        for check in reading.checks:
+            note = check()
+            notes += (note,) if note else ()
+    except StorageDamage as error:
+        raise candidate.error(f"is a truncated or damaged file: {error}") from None
+    return LoadedCheckpoint(
+        module,
+        module.config(),
+        candidate.sha256,
+        reading.format,
+        reading.inferred,
+        reading.assumed,
+        notes,
+        candidate.path,
+        given or Given(),
+    )
+
+
+def _recognise(candidate: Candidate, given: Given) -> Recognised:
+    """The one reading of the one part of the file that is a model.
+
+    Raises:
+        CheckpointError: there is none, or more than one.
+    """
+    tables = [table for table in candidate.tables if given.key in (None, table.where)]
+    if given.key is not None and not tables:
+        parts = ", ".join(sorted({table.where for table in candidate.tables} - {""})[:8]) or "none"
+        raise CheckpointError(
+            f"has no weights under the key {given.key[:40]}, expected one of: {parts}"
+        )
+    known: list[tuple[WeightTable, list[Format]]] = []
+    for table in tables:
+        for level in _levels(table):
+            recognising = [f for f in FORMATS if f.recognise(level)]
+            if recognising:
+                known.append((level, recognising))
+                break
+    if len(known) > 1:
+        places = ", ".join(t.where or "the whole" for t, _ in known[:8])
+        raise CheckpointError(
+            f"holds a model in {len(known)} places, {places}: give the right one with --key"
+        )
+    if not known:
+        raise _unknown(candidate, given)
+    ((table, recognising),) = known
+    if given.format is not None:
+        named = [f for f in recognising if f.name == given.format]
+        if not named:
+            raise CheckpointError(
+                f"is no {given.format} checkpoint; it is recognised as "
+                f"{', '.join(f.name for f in recognising)}"
             )
-    unknown = f"is {candidate.describe()}, which no known format recognises"
-    if candidate.holds_weights():
-        raise candidate.error(
-            f"{unknown}, weights without a configuration: build the model yourself, load them "
+        recognising = named
+    return Recognised(candidate, choose(_readings(table, given, recognising)), table)
+
+
+def _readings(table: WeightTable, given: Given, recognising: Sequence[Format]) -> list[Reading]:
+    """All readings of all formats that can do something with what was said."""
+    useless = {f.name: [n for n in given.said() if n not in f.uses] for f in recognising}
+    willing = [f for f in recognising if not useless[f.name]]
+    if not willing:
+        name, options = next(iter(useless.items()))
+        raise CheckpointError(
+            f"is a {name} checkpoint, to which {FLAGS[options[0]]} does not apply: leave it out"
+        )
+    readings: list[Reading] = []
+    errors: list[CheckpointError] = []
+    for known in willing:
+        try:
+            readings += [replace(r, format=known.name) for r in known.read(table, given)]
+        except CheckpointError as error:
+            errors.append(error)
+    if not readings:
+        raise errors[0]
+    return readings
+
+
+def _levels(table: WeightTable) -> list[WeightTable]:
+    """The weights, and the same without what stands before all their names (``module.``)."""
+    levels = [table]
+    while True:
+        first = {name.partition(".")[0] for name in table.tensors if "." in name}
+        if len(first) != 1 or any("." not in name for name in table.tensors):
+            return levels
+        table = table.below(f"{first.pop()}.")
+        levels.append(table)
+
+
+def _unknown(candidate: Candidate, given: Given) -> CheckpointError:
+    described = f"is {candidate.describe()}, which no known format recognises"
+    guesses = filter(None, (looks_like(table) for table in candidate.tables))
+    guess = next(guesses, None)
+    if guess is not None:
+        return CheckpointError(f"{described}: it looks like {guess}")
+    if candidate.tables:
+        return CheckpointError(
+            f"{described}, weights without a configuration: build the model yourself, load them "
             f"with load_state_dict(), then call {WAYS}"
         )
-    readable = "; ".join(f"{known.name} ({known.description})" for known in FORMATS)
-    raise candidate.error(f"{unknown}, expected one of: {readable}")
+    return CheckpointError(f"{described}, expected one of: {', '.join(formats())}")
 
 
 def _build(
-    candidate: Candidate, parts: Parts, allow_non_finite: bool
-) -> tuple[QRNNLayer | QRNN | QRNNLanguageModel, tuple[str, ...]]:
+    candidate: Candidate, reading: Reading, allow_non_finite: bool
+) -> tuple[QRNNModule, tuple[str, ...]]:
     """The module on the meta device, every tensor compared with it, then the weights put in.
 
     So a configuration of absurd sizes never allocates: the file's own tensors must match first.
     """
     try:
-        module = from_config(parts.config, device="meta")
+        module = from_config(reading.config, device="meta")
     except ConfigError as error:
         raise candidate.error(f"its configuration is not usable: {error}") from None
-    expected, tensors = module.state_dict(), parts.tensors
+    expected, tensors = module.state_dict(), reading.tensors
     for problem, names in (
         ("lacks", expected.keys() - tensors.keys()),
         ("has unexpected", tensors.keys() - expected.keys()),
@@ -93,11 +268,28 @@ def _build(
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise candidate.error(
                 f"{problem} tensor{'s' if len(names) > 1 else ''} {shown}{more}: "
-                f"weights and configuration ({parts.config['architecture']}) do not belong together"
+                f"weights and configuration ({reading.config['architecture']}) do not belong "
+                "together"
             )
-    _check_tensors(candidate, expected, tensors)
-    notes = parts.notes
-    spoiled = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    for name, value in tensors.items():
+        if isinstance(value, StoredTensor):
+            _check(candidate, name, value.shape, value.dtype, expected[name])
+            if not value.holds_its_elements():
+                raise candidate.error(
+                    f"tensor {name} of shape {list(value.shape)} does not hold its elements"
+                )
+    loaded = {name: _value(tensors[name]) for name in expected}
+    for name, tensor in loaded.items():
+        _check(candidate, name, tuple(tensor.shape), tensor.dtype, expected[name])
+    usual = Counter(tensor.dtype for tensor in loaded.values()).most_common(1)[0][0]
+    first = next(name for name, tensor in loaded.items() if tensor.dtype == usual)
+    for name, tensor in loaded.items():
+        if tensor.dtype != usual:
+            raise candidate.error(
+                f"tensor {name} is {tensor.dtype} and {first} is {usual}, expected one type for all"
+            )
+    notes = reading.notes
+    spoiled = [name for name, tensor in loaded.items() if not _is_finite(tensor)]
     if spoiled and not allow_non_finite:
         raise candidate.error(
             f"tensor {spoiled[0]} holds NaN or infinity: the training diverged or the file is "
@@ -105,42 +297,32 @@ def _build(
         )
     if spoiled:
         notes += (f"NaN or infinity in {', '.join(spoiled)} was allowed.",)
-    module.load_state_dict(dict(tensors), assign=True)
+    module.load_state_dict(loaded, assign=True)
     return module.eval(), notes
 
 
-def _check_tensors(
-    candidate: Candidate, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+def _value(source: Callable[[], Tensor] | Any) -> Tensor:
+    value: Tensor = source.load() if isinstance(source, StoredTensor) else source()
+    return value
+
+
+def _check(
+    candidate: Candidate, name: str, shape: Sequence[int], dtype: torch.dtype, wanted: Tensor
 ) -> None:
-    """Shapes as configured, one floating type for all, and every element really there."""
-    first = next(iter(expected))
-    for name, wanted in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != wanted.shape:
-            raise candidate.error(
-                f"tensor {name} has shape {list(tensor.shape)}, expected {list(wanted.shape)} "
-                "by the configuration"
-            )
-        if tensor.layout != torch.strided or tensor.dtype not in STATE_DTYPES:
-            raise candidate.error(
-                f"tensor {name} is {tensor.dtype} ({tensor.layout}), expected dense float32, "
-                "float16, bfloat16 or float64"
-            )
-        if tensor.dtype != tensors[first].dtype:
-            raise candidate.error(
-                f"tensor {name} is {tensor.dtype} and {first} is {tensors[first].dtype}, "
-                "expected one type for all"
-            )
-        if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize:
-            raise candidate.error(
-                f"tensor {name} of shape {list(tensor.shape)} does not hold its elements"
-            )
+    """The shape as configured, and a floating type."""
+    if tuple(shape) != tuple(wanted.shape):
+        raise candidate.error(
+            f"tensor {name} has shape {list(shape)}, expected {list(wanted.shape)} "
+            "by the configuration"
+        )
+    if dtype not in STATE_DTYPES:
+        raise candidate.error(
+            f"tensor {name} is {dtype}, expected float32, float16, bfloat16 or float64"
+        )
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
-
-
-def formats() -> tuple[Format, ...]:
-    """The formats that :func:`load_checkpoint` knows."""
-    return FORMATS
+    """In one pass without a copy: NaN and infinity show in the least or the greatest element."""
+    if not tensor.numel():
+        return True
+    return all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor))

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 PIPE_WIDTH = 10_000
 """Columns of a table that is not for a terminal: more than any needs, so that none is cut."""
@@ -106,6 +107,11 @@ def json_text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def finite(value: float) -> float | None:
+    """The number for JSON, which has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(json_text(value))
@@ -174,3 +180,15 @@ def spinner(what: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status(what) as shown:
         yield lambda text: shown.update(text)
+
+
+def table(headings: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    """A plain table; names may hold what is markup elsewhere."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        result.add_row(*(Text(cell) for cell in row))
+    return result

@@ -37,6 +37,18 @@ class Source:
             error.filename = self.name
             raise
 
+    def readline(self) -> bytes:
+        """The bytes up to a line feed, and that; without one only at the end.
+
+        Raises:
+            OSError: with the name of the input.
+        """
+        try:
+            return self._handle.readline()
+        except OSError as error:
+            error.filename = self.name
+            raise
+
 
 class Sink:
     """A binary output that takes all it is given.
@@ -103,6 +115,26 @@ def open_output(output: Path | None) -> Iterator[Sink]:
         raise
 
 
+def read_lines(source: Path) -> Iterator[str]:
+    """The lines of a text as they come, without LF or CRLF at their ends; reports progress.
+
+    Raises:
+        InputError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    total = source.stat().st_size if source != STANDARD_INPUT else None
+    done = 0
+    with open_source(source) as handle, progress_bar("reading", total) as advance:
+        while data := handle.readline():
+            try:
+                line = data.decode()
+            except UnicodeDecodeError as error:
+                raise _not_utf8(handle, error, done) from None
+            done += len(data)
+            yield line.removesuffix("\n").removesuffix("\r")
+            advance(len(data))
+
+
 def read_text(source: Path) -> Iterator[str]:
     """The text in pieces of 64 KiB, decoded across their seams; reports progress.
 
@@ -120,15 +152,20 @@ def read_text(source: Path) -> Iterator[str]:
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{handle.name} is not UTF-8 text ({error.reason} at byte "
-                    f"{done + error.start}): convert it, for example with iconv"
-                ) from None
+                raise _not_utf8(handle, error, done) from None
             done += pending + len(data) - len(decoder.getstate()[0])
             yield text
             advance(len(data))
             if not data:
                 return
+
+
+def _not_utf8(source: Source, error: UnicodeDecodeError, done: int) -> InputError:
+    """``done``: bytes before those that failed."""
+    return InputError(
+        f"{source.name} is not UTF-8 text ({error.reason} at byte {done + error.start}): convert "
+        "it, for example with iconv"
+    )
 
 
 def refuse_model_as_input(model: Path, source: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._checkpoint_options import checkpoint_options, given_from
 from ._shared import OutputFile, byte_size, json_option, print_json, spinner
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--states",
     type=click.Choice(["separate", "packed", "none"]),
-    default="separate",
-    show_default=True,
     help="The recurrent state as one input and output per layer, as one [B, S] tensor, or, for "
-    "whole sequences only, fixed at zero.",
+    "whole sequences only, fixed at zero. Default: separate, or none where the model cannot stream "
+    "(classifiers, bidirectional and reverse models).",
 )
 @click.option("--lengths", is_flag=True, help="Add the input `lengths` [B] for ragged batches.")
 @click.option(
@@ -58,11 +58,12 @@ if TYPE_CHECKING:
     "since they would not fit the new model.",
 )
 @click.option("--allow-non-finite", is_flag=True, help="Accept NaN and infinity among the weights.")
+@checkpoint_options
 @json_option
 def export(
     checkpoint: Path,
     output: Path,
-    states: StateMode,
+    states: StateMode | None,
     lengths: bool,
     dtype: DTypeName | None,
     inline: bool,
@@ -70,9 +71,15 @@ def export(
     single_file: bool,
     no_golden: bool,
     allow_non_finite: bool,
+    said: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Write the model of CHECKPOINT as an ONNX file.
+
+    CHECKPOINT is a file of qrnn-deploy or of one of the projects in docs/checkpoints.md. Which one
+    is found from names and shapes; `qrnn-deploy inspect CHECKPOINT` shows it. The options from
+    --format on say what the file does not record; what is assumed instead is printed and kept in
+    the ONNX metadata. Nothing in the file is executed.
 
     Each pooling recurrence becomes one node. A runtime that loads our kernel library runs it
     there; any other runs the function of standard ONNX that the file carries under the same name.
@@ -85,6 +92,8 @@ def export(
       qrnn-deploy export model.safetensors -o model.onnx
       qrnn-deploy export model.safetensors -o server.onnx --states packed --lengths
       qrnn-deploy export model.safetensors -o plain.onnx --inline --dtype float16
+      qrnn-deploy export lm_best.pth -o lm.onnx --vocabulary itos.pkl
+      qrnn-deploy export qrnn.pt -o qrnn.onnx --input-size 40 --zoneout 0.1
 
     Needs the extra `export` (torch).
     """
@@ -102,7 +111,9 @@ def export(
             golden=not no_golden,
             allow_non_finite=allow_non_finite,
         )
-        report = export_checkpoint(checkpoint, output, options, progress=update)
+        report = export_checkpoint(
+            checkpoint, output, options, given=given_from(said), progress=update
+        )
     if as_json:
         print_json(report.to_json())
         return
@@ -117,6 +128,9 @@ def export(
             click.echo(f"  with {name}")
     for name in report.removed:
         click.echo(f"  removed {name} of an earlier export")
+    source = meta.source or {}
+    if report.inferred:
+        click.echo(f"read as {source.get('format')}: {'; '.join(report.inferred)}")
     for note in report.notes:
         click.echo(f"note: {note}")
     if meta.dtype != "bfloat16":  # which no runtime here can verify, as the note says

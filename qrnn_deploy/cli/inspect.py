@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import InputError
 from ..metadata import PACKED_INPUT, PACKED_OUTPUT
-from ._shared import byte_size, console, json_option, kernel_option, print_json
+from ._checkpoint_options import checkpoint_options
+from ._inspect_checkpoint import inspect_checkpoint
+from ._shared import byte_size, console, json_option, kernel_option, print_json, table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ..engines import EngineDescription
     from ..inspection import Inspection, KernelChoice
 
@@ -22,22 +22,37 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @kernel_option
+@checkpoint_options
 @json_option
-def inspect(model: Path, kernel: KernelChoice, as_json: bool) -> None:
-    """Show what the ONNX file or the engine MODEL takes, returns and holds.
+def inspect(model: Path, kernel: KernelChoice, said: dict[str, Any], as_json: bool) -> None:
+    """Show what the ONNX file, the engine or the checkpoint MODEL takes, returns and holds.
 
     Inputs, outputs, carried states, layers, sizes, where it came from, and which implementation of
     the pooling recurrence runs on this machine: that is read from a session, not guessed. Of an
     engine also its profiles, what it was built for, and whether it runs here.
+
+    Of a checkpoint: which project wrote it, what followed from names and shapes, and what the file
+    does not record and is therefore assumed. The options from --format on, which are for
+    checkpoints alone, say what is right instead. Nothing in a checkpoint is executed.
 
     \b
     Examples:
       qrnn-deploy inspect model.onnx
       qrnn-deploy inspect model.onnx --json | jq .states
       qrnn-deploy inspect model.engine
+      qrnn-deploy inspect qrnn.pt --input-size 40
     """
+    from ..inspection import is_checkpoint
     from ..runtime import is_engine
 
+    if is_checkpoint(model):
+        if kernel != "auto":
+            raise InputError(f"--kernel is for ONNX files, and {model} is a checkpoint")
+        inspect_checkpoint(model, said, as_json)
+        return
+    if said:
+        option = next(iter(said)).replace("_", "-")
+        raise InputError(f"--{option} is for checkpoints, and {model} is none: leave it out")
     if is_engine(model):
         _inspect_engine(model, kernel, as_json)
         return
@@ -67,9 +82,9 @@ def _print(facts: Inspection) -> None:
         if "offset" in state:
             border += f", columns from {state['offset']} ({state['name']})"
         rows.append(("state", border, state["dtype"], _shape(state["shape"])))
-    out.print(_table(["", "name", "type", "shape"], rows))
+    out.print(table(["", "name", "type", "shape"], rows))
     out.print(
-        _table(
+        table(
             ["layer", "pooling", "window", "activation", "zoneout scale", "size", "runs as"],
             [
                 (
@@ -91,7 +106,9 @@ def _print(facts: Inspection) -> None:
     out.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
     for assumption in meta.assumptions:
         out.print(f"Assumed: {assumption}")
-    source = ", ".join(f"{key} {value}" for key, value in (meta.source or {}).items())
+    for name, value in ((meta.source or {}).get("options") or {}).items():
+        out.print(f"Given: {name} {value}")
+    source = ", ".join(f"{k} {v}" for k, v in (meta.source or {}).items() if k != "options")
     out.print(f"Source: {source or 'a module in memory'}")
     opsets = ", ".join(f"{domain} {version}" for domain, version in facts.opsets.items())
     out.print(
@@ -102,7 +119,6 @@ def _print(facts: Inspection) -> None:
 
 def _inspect_engine(engine: Path, kernel: KernelChoice, as_json: bool) -> None:
     from ..engines import describe
-    from ..errors import InputError
 
     if kernel != "auto":
         raise InputError(f"--kernel is for ONNX files, and {engine} is an engine: leave it out")
@@ -131,7 +147,7 @@ def _print_engine(facts: EngineDescription) -> None:
         for side, ports in (("input", manifest.inputs), ("output", manifest.outputs))
         for port in ports
     ]
-    out.print(_table(["", "name", "type", "shape"], rows))
+    out.print(table(["", "name", "type", "shape"], rows))
     for index, profile in enumerate(manifest.profiles):
         out.print(f"Profile {index}, {profile.name}: {profile_text(manifest, profile)}")
     out.print(implementation_text(manifest))
@@ -157,14 +173,3 @@ def _verdict(facts: Inspection) -> str:
 
 def _shape(shape: list[Any]) -> str:
     return "[" + ", ".join(str(size) for size in shape) + "]"
-
-
-def _table(headings: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table

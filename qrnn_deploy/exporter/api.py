@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from .._arguments import as_path
 from .._metadata_check import shown
-from ..checkpoints import load_checkpoint
+from ..checkpoints import Given, load_checkpoint
 from ..errors import InputError
 from ..metadata import StateMode
 from .earlier import refuse_overwriting
@@ -24,7 +25,7 @@ def export(
     path: str | Path,
     args: Sequence[Tensor] | Tensor | None = None,
     *,
-    states: StateMode = "separate",
+    states: StateMode | None = None,
     lengths: bool = False,
     dtype: DTypeName | None = None,
     inline: bool = False,
@@ -55,6 +56,8 @@ def export(
             share a time axis have examples of the same T, others of different T.
         states: ``separate`` (state_00_c_in [B, H] float32, state_00_x_in [B, k-1, in], ...),
             ``packed`` (one float32 [B, S] in and out), or ``none`` (every run starts at zero).
+            None means ``none`` for a module of :mod:`qrnn_deploy.nn` that walks backwards or
+            answers a whole sequence at once, and ``separate`` for every other.
         lengths: add the input ``lengths`` [B] int64 for ragged batches.
         dtype: convert a copy of the module first. States of pooling stay float32.
         inline: replace the custom nodes by their bodies, for runtimes that know no functions.
@@ -105,6 +108,7 @@ def export_checkpoint(
     path: str | Path,
     options: ExportOptions | None = None,
     *,
+    given: Given | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Load ``checkpoint`` (any recognised format) and export it.
@@ -113,6 +117,8 @@ def export_checkpoint(
         checkpoint: the file; it is recorded in the metadata.
         path: the ONNX file to write, as in :func:`export`.
         options: by default those of :func:`export`.
+        given: what the checkpoint does not record; it is kept in the metadata, and ``verify``
+            reads the checkpoint with it again.
         progress: called with the name of each stage.
 
     Raises:
@@ -126,18 +132,21 @@ def export_checkpoint(
     refuse_overwriting(Path(checkpoint), path)
     if progress:
         progress("reading the checkpoint")
-    loaded = load_checkpoint(checkpoint, allow_non_finite=options.allow_non_finite)
-    source = {
+    loaded = load_checkpoint(checkpoint, given=given, allow_non_finite=options.allow_non_finite)
+    source: dict[str, Any] = {
         "name": Path(checkpoint).name,
         "format": loaded.format,
         "sha256": loaded.sha256,
     }
-    return run_export(
+    if loaded.given.to_json():
+        source["options"] = loaded.given.to_json()
+    report = run_export(
         loaded.module,
         path,
         None,
         options,
         source=source,
-        assumptions=loaded.notes,
+        assumptions=loaded.assumptions,
         progress=progress,
     )
+    return replace(report, inferred=[*loaded.inferred], notes=[*loaded.notes, *report.notes])

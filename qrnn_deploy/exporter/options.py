@@ -24,7 +24,7 @@ class ExportOptions:
         ExportError: an option has a value that there is not.
     """
 
-    states: StateMode = "separate"
+    states: StateMode | None = None
     lengths: bool = False
     dtype: DTypeName | None = None
     inline: bool = False
@@ -37,7 +37,7 @@ class ExportOptions:
     time_axes: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.states not in ("separate", "packed", "none"):
+        if self.states not in (None, "separate", "packed", "none"):
             raise ExportError(f"states={self.states!r}: expected 'separate', 'packed' or 'none'")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ExportError(f"dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")

@@ -1,0 +1,318 @@
+"""Checkpoints that are nearly right, or something else: one line that says what and what to do."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from upstream_cases import CASES
+
+from qrnn_deploy.checkpoints import Given, load_checkpoint, recognise_checkpoint
+from qrnn_deploy.checkpoints.vocabulary import read_vocabulary
+from qrnn_deploy.errors import CheckpointError
+
+Tensors = dict[str, Any]
+
+
+def refuse(path: Path, given: Given | None = None) -> str:
+    """Load, and return the one line that the file was refused with, without its name."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, given=given)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    assert len(message) - len(str(path)) < 700, message
+    return message.removeprefix(f"{path}: ")
+
+
+def edited(name: str, folder: Path, edit: Callable[[Tensors], Any]) -> Path:
+    """A recorded checkpoint's state dict after ``edit``."""
+    found = recognise_checkpoint(CASES[name].path, CASES[name].given)
+    assert found.table is not None
+    tensors = {key: value.load() for key, value in found.table.tensors.items()}
+    edit(tensors)
+    path = folder / "edited.pth"
+    torch.save(tensors, path)
+    return path
+
+
+def rename(old: str, new: str) -> Callable[[Tensors], Any]:
+    return lambda t: t.update({new: t.pop(old)})
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "parts"),
+    [
+        (
+            "fa1_lm_model_opt",
+            rename("0.rnns.2.layers.0.linear.module.bias", "0.rnns.2.layers.0.linear.module.bais"),
+            ["lacks tensor 0.rnns.2.layers.0.linear.module.bias", "nearest name in it is", "bais"],
+        ),
+        (
+            "fa1_lm_model_opt",
+            lambda t: t.update({"0.rnns.1.layers.0.linear.weight_rw": torch.zeros(2)}),
+            ["has tensor 0.rnns.1.layers.0.linear.weight_rw", "nearest that it has", "weight_raw"],
+        ),
+        (
+            "fa1_lm_model_opt",
+            lambda t: t.pop("0.encoder.weight") is t.pop("0.encoder_dp.emb.weight"),
+            ["lacks tensor 0.encoder.weight of a fastai1 checkpoint"],
+        ),
+        (
+            "fa1_lm_model_opt",
+            lambda t: [t.pop(k) for k in list(t) if k.startswith("0.rnns.1.")],
+            ["lacks tensor 0.rnns.1.layers.0.linear.weight_raw"],
+        ),
+        (
+            "fa1_lm_model_opt",
+            lambda t: t.update({"1.decoder.bias": torch.zeros(40)}),
+            ["tensor 1.decoder.bias has shape [40], expected [41]"],
+        ),
+        (
+            "fa2_lm",
+            lambda t: t.update({"1.decoder.bias": t["1.decoder.bias"].half()}),
+            ["tensor decoder_bias is torch.float16", "torch.float32, expected one type for all"],
+        ),
+        (
+            "fa2_lm",
+            lambda t: t.update({"0.encoder.weight": t["0.encoder.weight"].int()}),
+            ["tensor embedding.weight is torch.int32, expected float32"],
+        ),
+        (
+            "fa2_lm",
+            lambda t: t["0.rnns.0.layers.0.linear.weight_raw"].fill_(float("nan")),
+            ["holds NaN or infinity", "--allow-non-finite"],
+        ),
+        (
+            "fa1_classifier",
+            lambda t: t.pop("1.layers.4.running_var"),
+            ["lacks tensor 1.layers.4.running_var", "nearest name in it is"],
+        ),
+        (
+            "fa1_classifier",
+            lambda t: [t.pop(k) for k in list(t) if k.startswith("1.layers.4.")],
+            ["has a head whose 1.layers.6 has no batch norm before it"],
+        ),
+        (
+            "awd_qrnn_tied_wd5_sd",
+            lambda t: [t.pop(k) for k in ("decoder.weight", "decoder.bias")],
+            ["lacks tensor decoder.weight of a awd-lstm-lm checkpoint"],
+        ),
+        (
+            "pase_wavefe_small",
+            lambda t: t.update({"W.weight": torch.zeros(10, 12, 3)}),
+            ["tensor W.weight has shape [10, 12, 3], expected [embedding, 12, 1]"],
+        ),
+        (
+            "pase_wavefe_small",
+            lambda t: t.update({"rnn.layers.1.linear.weight": torch.zeros(36, 12)}),
+            ["which are no QRNN of pase with window 2 in every layer"],
+        ),
+        (
+            "sf_qrnn_prevx_chunks",
+            lambda t: t.update({"layers.1.linear.weight": torch.zeros(60, 80)}),
+            ["has a layer of window 4", "knows windows up to 2"],
+        ),
+        (
+            "sf_qrnn_prevx_chunks",
+            lambda t: t.update({"layers.1.linear.weight": torch.zeros(60, 41)}),
+            ["has layers of shapes [60, 24], [60, 41], which are no QRNN of torchqrnn"],
+        ),
+        (
+            "sf_qrnn_prevx_chunks",
+            lambda t: t.update({"layers.1.linear.bias": torch.zeros(3, 20)}),
+            ["tensor layers.1.linear.bias has shape [3, 20], expected [60]"],
+        ),
+        (
+            "sf_qrnn_prevx_chunks",
+            lambda t: t.update({"layers.0.linear.weight": torch.zeros(60)}),
+            ["tensor layers.0.linear.weight has shape [60], expected 2 sizes above 0"],
+        ),
+        (
+            "fa1_qrnn_1",
+            lambda t: t.pop("layers_bwd.1.linear.bias"),
+            ["lacks tensor layers_bwd.1.linear.bias of a fastai-qrnn checkpoint"],
+        ),
+    ],
+)
+def test_nearly_right(
+    name: str, edit: Callable[[Tensors], Any], parts: list[str], tmp_path: Path
+) -> None:
+    message = refuse(edited(name, tmp_path, edit), CASES[name].given)
+    for part in parts:
+        assert part in message, message
+
+
+def _lstm(kind: type[torch.nn.RNNBase]) -> Tensors:
+    return {f"rnn.{k}": v for k, v in kind(4, 6).state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (_lstm(torch.nn.LSTM), "an LSTM checkpoint (rnn.weight_hh_l0 [24, 6]), not a QRNN"),
+        (_lstm(torch.nn.GRU), "a GRU checkpoint (rnn.weight_hh_l0 [18, 6])"),
+        ({"0.rnns.0.weight_hh_l0_raw": torch.zeros(16, 4)}, "an LSTM checkpoint"),
+        (
+            {"fc1.weight": torch.zeros(9, 4), "fc1.bias": torch.zeros(9)},
+            "a feed-forward network of linear layers; many projects named qrnn are quantile",
+        ),
+        (
+            {"quantile_head.weight": torch.zeros(9, 4)},
+            "a quantile-regression network, which has no quasi-recurrent layer",
+        ),
+        ({"conv1.weight": torch.zeros(9, 4, 3, 3)}, "a convolutional network"),
+        ({"rnn_lst.0.weight": torch.zeros(4, 12)}, "an SRU checkpoint"),
+        ({"cells.0.input_lin.weight": torch.zeros(4, 12)}, "a recurrent highway network"),
+        (
+            {
+                "cnn.weight": torch.zeros(4, 1, 3),
+                "rnn.layers.0.linear.weight": torch.zeros(12, 4),
+                "rnn.layers.0.linear.bias": torch.zeros(12),
+                "out.weight": torch.zeros(2, 4),
+                "out.bias": torch.zeros(2),
+            },
+            "a network with layers of torchqrnn's kind inside, which has no format: build it with "
+            "its own code, load the weights, and export qrnn_deploy.convert(model)",
+        ),
+    ],
+)
+def test_other_networks_are_named(content: Tensors, part: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    assert f"it looks like {part}" in refuse(tmp_path / "other.pt")
+
+
+def test_two_models_in_one_file(tmp_path: Path) -> None:
+    tensors = torch.load(CASES["fa2_lm"].path, weights_only=True)["model"]
+    other = {key: value + 1 for key, value in tensors.items()}
+    path = tmp_path / "two.pt"
+    torch.save({"model": tensors, "model_ema": other}, path)
+    message = refuse(path)
+    assert "holds a model in 2 places, model, model_ema" in message and "--key" in message
+    first = load_checkpoint(path, given=Given(key="model"))
+    second = load_checkpoint(path, given=Given(key="model_ema"))
+    weight = "embedding.weight"
+    assert torch.equal(second.module.state_dict()[weight], other["0.encoder.weight"])
+    assert torch.equal(first.module.state_dict()[weight], tensors["0.encoder.weight"])
+    assert "has no weights under the key ema" in refuse(path, Given(key="ema"))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "part"),
+    [
+        ("fa2_lm", Given(window=2), "a fastai2 checkpoint, to which --window does not apply"),
+        ("fa2_lm", Given(bptt=7), "is no classifier, and bptt is for one"),
+        ("fa2_lm", Given(format="pase"), "is no pase checkpoint; it is recognised as fastai2"),
+        ("fa2_lm", Given(format="fastai"), "--format fastai is no format, expected one of native"),
+        ("sf_qrnn_prevx_chunks", Given(window=3), "which are no QRNN of torchqrnn with window 3"),
+        ("sf_qrnn_prevx_chunks", Given(window=(2, 2, 2)), "--window has 3 numbers"),
+        ("sf_qrnn_prevx_chunks", Given(input_size=7), "no QRNN of torchqrnn with input_size 7"),
+        ("sf_qrnn_prevx_chunks", Given(output_gate=False), "with output_gate False"),
+        ("fa1_qrnn_1", Given(direction="reverse"), "layers of both directions: leave out --direc"),
+        ("fa1_classifier", Given(classes=("a", "b")), "has 3 classes, and --classes names 2"),
+        ("fa1_classifier", Given(bptt=70, max_len=70), "expected more than one chunk"),
+        ("fa1_classifier", Given(pad_token=41), "pad_token is 41, expected"),
+    ],
+)
+def test_options_that_do_not_fit(name: str, given: Given, part: str) -> None:
+    assert part in refuse(CASES[name].path, given)
+
+
+def test_options_of_our_own_format(tmp_path: Path) -> None:
+    from qrnn_deploy.checkpoints import save_checkpoint
+    from qrnn_deploy.nn import QRNN
+
+    save_checkpoint(QRNN(3, 4), tmp_path / "ours.pt")
+    message = refuse(tmp_path / "ours.pt", Given(window=2))
+    assert message == "records everything itself: leave out --window"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"window": 0}, {"input_size": -1}, {"zoneout": 1.0}, {"direction": "up"}),
+        *({"pad_token": -1}, {"classes": ("a", "a")}, {"classes": ("",)}, {"window": True}),
+        {"output_gate": "yes"},
+    ],
+)
+def test_impossible_facts(values: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError):
+        Given(**values)
+
+
+def test_facts_survive_json() -> None:
+    given = Given(format="torchqrnn", window=(2, 1), zoneout=0.1, classes=("a", "b"))
+    assert Given.from_json(json.loads(json.dumps(given.to_json()))) == given
+    assert Given.from_json(None) == Given.from_json({"nonsense": 1}) == Given()
+    assert Given(vocabulary="itos.pkl").to_json() == {}
+
+
+def test_half_written_files(tmp_path: Path) -> None:
+    data = CASES["fa1_lm_model_opt"].path.read_bytes()
+    legacy = tmp_path / "legacy.pth"
+    content = torch.load(CASES["fa1_lm_model_opt"].path, weights_only=True)
+    torch.save(content, legacy, _use_new_zipfile_serialization=False)
+    path = tmp_path / "half.pth"
+    for whole in (data, legacy.read_bytes()):
+        for share in (0.1, 0.5, 0.9, 0.999):
+            path.write_bytes(whole[: int(len(whole) * share)])
+            assert "truncated or damaged" in refuse(path)
+
+
+def test_a_pickled_module_records_what_a_state_dict_does_not() -> None:
+    """awd-lstm-lm's [model, criterion, optimizer]: windows and zoneout are attributes in it."""
+    found = recognise_checkpoint(CASES["awd_qrnn_untied_wd0"].path)
+    assert found.table is not None and found.table.where == "0"
+    assert found.table.attribute("rnns.0", "window") == 2
+    assert found.table.attribute("rnns.0", "class") == "torchqrnn.qrnn.QRNNLayer"
+    assert "rnns.0.prevX" not in found.table.tensors  # a stale window is no weight
+
+
+@pytest.mark.parametrize("kind", ["pkl", "json", "json numbers", "txt"])
+def test_vocabularies(kind: str, tmp_path: Path) -> None:
+    tokens = ["xxunk", "xxpad", "the", "cat", "xxfake", "xxfake"]
+    path = tmp_path / f"itos.{kind.split()[0]}"
+    if kind == "pkl":
+        path.write_bytes(pickle.dumps(tokens))
+    elif kind == "json":
+        path.write_text(json.dumps(tokens))
+    elif kind == "json numbers":
+        tokens = [*tokens[:4], "xxfake", "other"]
+        path.write_text(json.dumps({token: n for n, token in enumerate(tokens)}))
+    else:
+        path.write_text("\n".join(tokens) + "\n")
+    assert read_vocabulary(str(path), 6) == tokens
+    with pytest.raises(CheckpointError, match=r"has 6 tokens, expected 7, the rows of the model"):
+        read_vocabulary(str(path), 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "part"),
+    [
+        ("a.json", b"{", "is damaged or no vocabulary"),
+        ("a.json", b"[1, 2]", "holds no list of strings"),
+        ("a.json", b'{"a": 5}', "holds no list of strings"),
+        ("a.txt", b"\xff\xfe", "is damaged or no vocabulary"),
+        ("a.pkl", pickle.dumps({"a": [1]}), "holds no list of strings"),
+        ("a.pkl", pickle.dumps(np.zeros(2)), "asks for numpy"),
+        ("a.pkl", pickle.dumps(print), "asks for builtins.print, expected a plain list"),
+        ("a.pkl", pickle.dumps(["a"])[:-1], "is damaged or no vocabulary"),
+    ],
+)
+def test_files_that_are_no_vocabulary(name: str, data: bytes, part: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError) as caught:
+        read_vocabulary(str(path), 2)
+    assert part in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_vocabularies_that_are_not_there(tmp_path: Path) -> None:
+    for path, part in ((tmp_path / "absent.pkl", "no such file"), (tmp_path, "is no file")):
+        with pytest.raises(CheckpointError, match=part):
+            read_vocabulary(str(path), 2)
