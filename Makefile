@@ -2,6 +2,8 @@
 
 # The version that is tested. A later torch may well work; see CHANGELOG.md before changing it.
 TORCH := torch==2.13.0
+# A live upstream for the tests; without what it depends on, which would bring another torch.
+SPEECHBRAIN := speechbrain==1.1.2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 CASES ?= 100000
@@ -30,11 +32,12 @@ help: ## List the targets
 setup: $(LIBRARY) ## Make .venv with everything and build the kernel library; quick when nothing changed
 
 # Torch is resolved in the same call as the rest, pinned, so that no second build of it is drawn in.
-$(SETUP): pyproject.toml
+$(SETUP): pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo 'make setup needs Python 3.10 or later with venv (Debian: apt-get install python3-venv)'; \
 		exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(SPEECHBRAIN)'
 	@touch $@
 
 # The editable install reads Python from this folder; the library is built into it.
@@ -74,10 +77,10 @@ programs: setup
 	$(CONFIGURE) -B $(BUILD) -D CMAKE_BUILD_TYPE=Release -D QRNN_DEPLOY_TESTS=ON
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 
-# What the tests must not skip: all that the extra `dev` brings on this machine.
-REQUIRED := kernel
+# What the tests must not skip: all that `make setup` brings on this machine.
+REQUIRED := kernel,speechbrain
 ifeq ($(shell uname -sm),Linux x86_64)
-REQUIRED := kernel,tensorrt-rtx
+REQUIRED := kernel,speechbrain,tensorrt-rtx
 endif
 
 test: programs ## Run the tests: the C++ core first, then everything else

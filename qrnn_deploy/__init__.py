@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from .errors import QrnnDeployError
 
 if TYPE_CHECKING:
+    from .checkpoints import Given as Given
     from .checkpoints import load_checkpoint as load_checkpoint
     from .checkpoints import save_checkpoint as save_checkpoint
+    from .conversion import convert as convert
     from .engines import build_engine as build_engine
     from .exporter import export as export
     from .runtime import Session as Session
@@ -34,9 +36,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Given": "checkpoints",
     "Session": "runtime",
     "StreamingSession": "runtime",
     "build_engine": "engines",
+    "convert": "conversion",
     "export": "exporter",
     "load_checkpoint": "checkpoints",
     "open_model": "runtime",
@@ -45,11 +49,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Given",
     "QrnnDeployError",
     "Session",
     "StreamingSession",
     "__version__",
     "build_engine",
+    "convert",
     "export",
     "load_checkpoint",
     "open_model",
