@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from upstream_cases import CASES, Case
+from upstream_cases import CASES, FOLDER, Case, answer
 
 from qrnn_deploy.exporter import export_checkpoint
 from qrnn_deploy.runtime import Session
@@ -46,7 +46,7 @@ def errors(
             got = session.run({meta.inputs[0].name: chunk.x} | feed)
             states = {entry.input: got[entry.output] for entry in meta.states}
             pooled = [entry for entry in meta.states if entry.kind == "c"]
-            pairs = [(got[meta.outputs[0].name], chunk.y)]
+            pairs = [(got[meta.outputs[0].name], answer(case, chunk))]
             pairs += [
                 (states[entry.input], c) for entry, c in zip(pooled, chunk.c_out, strict=False)
             ]
@@ -71,5 +71,26 @@ def main() -> None:
             )
 
 
+def quasi_rnn() -> None:
+    """A row for each model that TensorFlow answered."""
+    with tempfile.TemporaryDirectory() as folder:
+        for pooling in ("f", "fo", "ifo"):
+            path = Path(folder) / f"{pooling}.onnx"
+            export_checkpoint(FOLDER.parent / "quasi_rnn" / f"{pooling}.npz", path)
+            answers = np.load(FOLDER.parent / "quasi_rnn" / f"{pooling}_answers.npz")
+            tokens, logits = answers["tokens"], answers["logits"]
+            worst = 0.0
+            for kernel in ("require", "off"):
+                session = Session(path, kernel=kernel)  # type: ignore[arg-type]
+                states = session.metadata.states
+                zeros = {s.input: np.zeros((len(tokens), *s.shape), s.dtype) for s in states}
+                got = session.run({"tokens": tokens} | zeros)["logits"]
+                worst = max(worst, float(np.abs(got - logits).max()))
+            largest = float(np.abs(logits).max())
+            name = f"{'quasi-rnn':12} {pooling:28}"
+            print(f"{name} {worst:.1e} {worst / largest:.1e}  equations in TensorFlow 2.21")
+
+
 if __name__ == "__main__":
     main()
+    quasi_rnn()

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from upstream_cases import CASES, FOLDER
 
+from qrnn_deploy.checkpoints import formats
 from qrnn_deploy.cli import main
 from qrnn_deploy.metadata import Metadata
 
@@ -27,6 +28,16 @@ def run_main(*arguments: object) -> int:
 def metadata_of(path: Path) -> Metadata:
     model = onnx.load(path, load_external_data=False)
     return Metadata.from_properties({p.key: p.value for p in model.metadata_props}, str(path))
+
+
+def test_every_format_stands_in_the_docs() -> None:
+    """In the README with what it was tested on, and in docs/checkpoints.md."""
+    root = Path(__file__).parent.parent
+    readme = (root / "README.md").read_text()
+    page = (root / "docs" / "checkpoints.md").read_text()
+    for name in formats():
+        assert f"| `{name}` |" in page, name
+        assert name == "native" or f"| `{name}`: " in readme, name
 
 
 def test_inspect_shows_what_was_found_and_what_was_assumed(

@@ -292,13 +292,13 @@ def test_output_into_an_open_descriptor(folder, name, number, redirection):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--json",), "--json goes with --score, not with frames"),
+        (("--json",), "--json goes with --score and --text, not with frames"),
         (("--prompt", "a"), "--prompt goes with --generate, not with frames"),
         (("--temperature", "1"), "--temperature goes with --generate, not with frames"),
-        (("--unknown", "skip"), "--unknown goes with --score and --generate, not with frames"),
+        (("--unknown", "skip"), "--unknown goes with --score, --generate and --text, not with"),
         (("--seed", "1"), "--seed goes with --generate, not with frames"),
-        (("--generate", "3", "--json"), "--json goes with --score, not with --generate"),
-        (("x.txt", "--generate", "3"), "INPUT goes with --score and frames, not with --generate"),
+        (("--generate", "3", "--json"), "--json goes with --score and --text, not with --generate"),
+        (("x.txt", "--generate", "3"), "INPUT goes with --score, --text and frames, not with"),
         (("--generate", "3", "--chunk", "4"), "--chunk goes with --score and frames, not with"),
         (("--generate", "3", "--format", "raw"), "--format goes with frames, not with --generate"),
         (("--score", "--prompt", "a"), "--prompt goes with --generate, not with --score"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from upstream_cases import CASES, FOLDER, Array, Case, Chunk
+from upstream_cases import CASES, FOLDER, Array, Chunk, answer
 
 from qrnn_deploy.checkpoints import Given, load_checkpoint, recognise_checkpoint
 from qrnn_deploy.errors import CheckpointError
@@ -29,17 +29,6 @@ def check(got: Array, recorded: Array, relative: float) -> None:
     allowed = max(ABSOLUTE, relative * float(np.abs(recorded).max()))
     assert np.abs(recorded).max() > 100 * allowed
     np.testing.assert_allclose(got, recorded, rtol=0, atol=allowed)
-
-
-def answer(case: Case, chunk: Chunk) -> Array | None:
-    """The recorded output, or what follows from the recordings by plain arithmetic."""
-    if case.name != "pase_wavefe_small":
-        return chunk.y
-    state = torch.load(case.path, weights_only=True)
-    with np.load(FOLDER / f"{case.name}.npz") as arrays:
-        hidden = np.swapaxes(arrays["rnn_out"], 0, 1).astype(np.float64)
-    weight = state["W.weight"].double().numpy()[:, :, 0]
-    return hidden @ weight.T + state["W.bias"].double().numpy()
 
 
 @pytest.mark.parametrize("name", CASES)

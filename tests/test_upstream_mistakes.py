@@ -216,6 +216,8 @@ def test_two_models_in_one_file(tmp_path: Path) -> None:
         ("fa1_qrnn_1", Given(direction="reverse"), "layers of both directions: leave out --direc"),
         ("fa1_classifier", Given(classes=("a", "b")), "has 3 classes, and --classes names 2"),
         ("fa1_classifier", Given(bptt=70, max_len=70), "expected more than one chunk"),
+        ("fa1_classifier", Given(direction="reverse"), "is a classifier, whose chunks and last"),
+        ("fa2_classifier", Given(bptt=9, max_len=8), "expected more than one chunk"),
         ("fa1_classifier", Given(pad_token=41), "pad_token is 41, expected"),
     ],
 )

@@ -114,6 +114,11 @@ def _classifier(trunk: Trunk, given: Given, generation: int) -> Reading:
             tensors[f"head.{number}.linear.bias"] = table.tensors[bias].load
         width = rows
         sizes.append(rows)
+    if given.reverse:
+        raise CheckpointError(
+            "is a classifier, whose chunks and last token are counted in the order of training: "
+            "leave out --direction, and reverse the texts of a model trained on reversed ones"
+        )
     if given.classes is not None and len(given.classes) != width:
         raise CheckpointError(
             f"has {width} classes, and --classes names {len(given.classes)}: give one name for each"
@@ -121,7 +126,9 @@ def _classifier(trunk: Trunk, given: Given, generation: int) -> Reading:
     default_bptt = 70 if generation == 1 else 72
     bptt = given.bptt or default_bptt
     max_len = given.max_len or 20 * default_bptt
-    if max_len <= bptt:
+    # fastai 1 pools chunks that start less than max_len before the end, fastai 2 at most.
+    pooled_steps = max_len - 1 if generation == 1 else max_len
+    if pooled_steps < bptt:
         raise CheckpointError(
             f"--max-len {max_len} with --bptt {bptt}: expected more than one chunk"
         )
@@ -151,8 +158,7 @@ def _classifier(trunk: Trunk, given: Given, generation: int) -> Reading:
         pad_token=pad,
         padding="before" if generation == 1 else "chunks",
         bptt=bptt,
-        # fastai 1 pools chunks that start less than max_len before the end, fastai 2 at most.
-        pooled_steps=max_len - 1 if generation == 1 else max_len,
+        pooled_steps=pooled_steps,
         inferred=(f"a classifier of {width} classes, head {sizes[:-1]}",),
         assumed=assumed,
         notes=(both,) if trunk.ways == 2 else (),

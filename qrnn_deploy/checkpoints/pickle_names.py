@@ -70,7 +70,7 @@ _CLASSES = frozenset(
         # speechbrain
         *("speechbrain.nnet.RNN.QuasiRNN", "speechbrain.nnet.RNN.QuasiRNNLayer"),
         # what training scripts keep beside the weights
-        *("argparse.Namespace", "numpy.dtype"),
+        *("argparse.Namespace", "numpy.dtype", "fastcore.foundation.L"),
     }
 )
 

@@ -1,7 +1,8 @@
 """The tokens of a model of text, from the file that its training left beside the weights.
 
 ============ ====================================================================
-``.pkl``     a pickled list of strings (fastai's ``itos.pkl``); read as data, never unpickled
+``.pkl``     a pickled list of strings (fastai's ``itos.pkl``, fastai 2's ``vocab.pkl``); read as
+             data, never unpickled
 ``.json``    a list of strings, or an object ``{token: number}``
 anything     text in UTF-8, one token per line in the order of their numbers
 ============ ====================================================================
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .pickle_data import read_pickle
-from .pickle_names import PickleDamage, PickleRefusal
+from .pickle_names import PickleDamage, PickleRefusal, Shell
 
 MAX_BYTES = 64 * 2**20
 
@@ -46,6 +47,8 @@ def read_vocabulary(path: str, size: int) -> list[str]:
             stream.seek(0)
             if start[:1] == b"\x80" or (file.suffix == ".pkl" and start[:1] in (b"(", b"]")):
                 tokens = read_pickle(stream)
+                if isinstance(tokens, Shell) and tokens.cls == "fastcore.foundation.L":
+                    tokens = tokens.state.get("items")
             else:
                 tokens = _from_text(stream.read().decode("utf-8"), file.suffix)
     except CheckpointError:

@@ -43,7 +43,9 @@ class QRNNClassifier(QRNNEncoder):
         on (a zero for each earlier step); and "the last token" is as many steps before the end as
         the last ``bptt`` steps hold padding, which is no token of a text that fits into the last,
         shorter chunk, and then its features are 0. (Where fastai 2 walks both ways, it does so
-        within each chunk; here ``bidirectional`` is the same for texts of one chunk alone.)
+        within each chunk; here ``bidirectional`` is the same for texts of one chunk alone.) Not
+        kept: in a batch where a text ends before the last chunk begins, fastai 2 runs that row
+        in place of the last one, whose last chunk becomes 0. Here no row depends on another.
 
     Args:
         vocab_size: as in :class:`QRNNEncoder`, at least 2.
