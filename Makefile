@@ -24,7 +24,7 @@ CXX_FILES := $(shell find plugins tests/cpp tests/gpu bench -name '*.cc' -o -nam
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup programs demo train test test-portable bench fuzz tsan test-gpu bench-gpu lint format wheel docs clean
+.PHONY: help setup programs demo train test test-portable test-large bench fuzz tsan test-gpu bench-gpu lint format wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,11 @@ test: programs ## Run the tests: the C++ core first, then everything else
 
 test-portable: setup ## Run one file in ONNX Runtime, onnx.reference, onnxruntime-web and OpenVINO (needs npm)
 	tests/portable/run.sh
+
+# Vocabularies of fastai's and WikiText-103's size, and a checkpoint of more than 2 GiB.
+test-large: setup ## Export large models, at most 1.8 times their checkpoints in memory (needs 10 GB of it, 5 of disk)
+	for words in 60000 267735 1300000; do \
+		$(BIN)/python bench/large_export.py --words $$words --check 1.8 || exit 1; done
 
 bench: programs ## Measure every speed goal; ratios in one run
 	$(BIN)/python bench/run.py --pool-bench $(BUILD)/tests/qrnn_deploy_pool_bench $(BENCH_ARGS)

@@ -220,6 +220,14 @@ class OwnState(Twice):
         return self.layer(x, self.layer.initial_state(x.shape[0]))[0]
 
 
+class Decides(Twice):
+    """Takes another way for the example's batch size than for others."""
+
+    def forward(self, x):
+        y = self.layer(x)[0]
+        return 2 * y if x.shape[0] == 2 else y
+
+
 class Returns(Twice):
     def forward(self, x):
         return self.layer(x)[0], "text"
@@ -236,9 +244,15 @@ X = (torch.zeros(2, 7, 5),)
 @pytest.mark.parametrize(
     ("module", "args", "options", "message"),
     [
-        (build("reverse"), None, {}, r"layer 'layers.0' runs in reverse.*states='none'"),
+        (
+            build("reverse"),
+            None,
+            {"states": "separate"},
+            r"layer 'layers.0' runs in reverse.*states='none'",
+        ),
         (Twice(), X, {}, r"layer 'layer' is called twice.*expected once"),
         (OwnState(), X, {}, r"passes a state to layer 'layer' itself: expected None"),
+        (Decides(), X, {}, r"the model fixes 'batch' of input 'x' to the example's 2"),
         (Returns(), X, {}, r"returns a str: expected tensors"),
         (NoLayer(), X, {}, r"NoLayer runs no QRNN layer"),
         (Twice(), None, {}, r"expected `args`"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ MAX_RANK = 64
 MAX_ELEMENTS = 2**40
 BLOCK = 2**24
 """Bytes per read."""
+
+MAPPED = 2**22
+"""Runs of at least so many bytes are mapped rather than read."""
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -136,11 +140,17 @@ class Place:
             )
 
     def read(self, dtype: torch.dtype, first: int, count: int) -> Tensor:
-        """Elements from ``first`` on, into memory of their own.
+        """Elements from ``first`` on, in memory of their own.
+
+        Large runs are mapped privately, as :func:`torch.load` does with ``mmap=True``: what is
+        written to them never reaches the file, and what is not can be dropped and read again
+        (:mod:`qrnn_deploy.exporter.memory`). As there, the file must not be cut meanwhile.
 
         Raises:
             StorageDamage: the file has become shorter.
         """
+        if count * dtype.itemsize >= MAPPED:
+            return self._map(dtype, first, count)
         result = torch.empty(count, dtype=dtype)
         view = result.view(torch.uint8).numpy().data if count else memoryview(b"")
         done = 0
@@ -152,6 +162,20 @@ class Place:
                     raise StorageDamage("the file ends inside a tensor")
                 done += size
         return result
+
+
+    def _map(self, dtype: torch.dtype, first: int, count: int) -> Tensor:
+        begin = self.offset + first * dtype.itemsize
+        page = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        length = begin - page + count * dtype.itemsize
+        try:
+            with self.path.open("rb") as stream:
+                pages = mmap.mmap(stream.fileno(), length, access=mmap.ACCESS_COPY, offset=page)
+        except ValueError:
+            raise StorageDamage("the file ends inside a tensor") from None
+        # A tensor may begin anywhere in a file, an element only where its type can be read.
+        raw = torch.frombuffer(pages, dtype=torch.uint8, offset=begin - page)
+        return raw.view(dtype) if begin % dtype.itemsize == 0 else raw.clone().view(dtype)
 
 
 @dataclass(frozen=True, eq=False)

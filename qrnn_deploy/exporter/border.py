@@ -16,6 +16,7 @@ from ..errors import ExportError
 from ..metadata import Metadata
 from ..nn.binding import Binding, bound
 from ..nn.layer import LayerState, QRNNLayer
+from .memory import Meter
 from .observed import first_line, named_output_leaves
 from .ports import turn
 
@@ -24,15 +25,30 @@ class Border(nn.Module):
     """``forward(*inputs, [lengths], *states) -> (*outputs, *new_states)``, all batch first.
 
     Shapes and dtypes are those of ``metadata``; a packed state is one float32 [B, S]. In a
-    double-precision copy (``copy.deepcopy(border).double()``) everything float is float64.
+    double-precision copy (:func:`.double.in_double`) everything float is float64.
     """
 
-    def __init__(self, module: nn.Module, metadata: Metadata, *, tagged: bool = False) -> None:
-        """Wrap ``module``; ``tagged`` marks the tensors that the graph pass is to name."""
+    def __init__(
+        self,
+        module: nn.Module,
+        metadata: Metadata,
+        *,
+        tagged: bool = False,
+        meter: Meter | None = None,
+    ) -> None:
+        """Wrap ``module``.
+
+        Args:
+            module: the model.
+            metadata: what to put at the border.
+            tagged: mark the tensors that the graph pass is to name.
+            meter: is told of each layer's weight when the layer is done.
+        """
         super().__init__()
         self.module = module
         self.metadata = metadata
         self.tagged = tagged
+        self.meter = meter
         self.records: dict[tuple[int, str], Tensor] | None = None
         """Where set, each run leaves every layer's ``input``, ``lengths``, ``h``, ``c`` and ``x``
         in it (time-major), and the state it starts from, if any, as ``c0`` and ``x0``, by (layer
@@ -49,6 +65,7 @@ class Border(nn.Module):
         lengths = flat[count] if meta.ragged else None
         lift = StateLift(self.module, meta, self._unpacked(flat[count + meta.ragged :]), lengths)
         lift.tagged = self.tagged
+        lift.meter = self.meter
         lift.records = self.records
         with bound(lift):
             leaves = named_output_leaves(self._run(inputs))
@@ -106,6 +123,7 @@ class StateLift(Binding):
     """Gives each layer the state from the border and keeps the one that results."""
 
     tagged = False
+    meter: Meter | None = None
     records: dict[tuple[int, str], Tensor] | None = None
 
     def __init__(
@@ -155,6 +173,8 @@ class StateLift(Binding):
             if (index, kind) in self.names and value is not None:
                 self.new_states[self.names[index, kind]] = value
         self._record(index, h=y, c=state.c, x=state.x)
+        if self.meter is not None:
+            self.meter.use(layer.weight.nbytes)
         return y, state
 
     def _record(self, index: int, **tensors: Tensor | None) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ExportError
+from .blocks import all_finite
+from .copies import copied
+from .memory import give_back
 from .observed import running
 from .options import DTypeName
 
@@ -19,7 +20,7 @@ def refuse_non_finite(module: nn.Module) -> None:
         ExportError: a parameter or buffer holds NaN or infinity; it is named.
     """
     for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise ExportError(
                 f"weight {name!r} holds NaN or infinity: expected finite values, the training "
                 "probably diverged; allow_non_finite=True (--allow-non-finite) exports it anyway"
@@ -32,14 +33,20 @@ def converted(module: nn.Module, dtype: DTypeName, allow_non_finite: bool) -> nn
     Raises:
         ExportError: the module cannot be copied, or a weight overflows the type; it is named.
     """
+    kind = getattr(torch, dtype)
     with running("to be copied"):
-        copied = copy.deepcopy(module).to(getattr(torch, dtype))
+        changed = copied(module, kind, lambda tensor: tensor.to(kind))
     before = module.state_dict()
-    for name, tensor in () if allow_non_finite else copied.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+    for name, tensor in () if allow_non_finite else changed.state_dict().items():
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise ExportError(
                 f"weight {name!r} overflows {dtype}: it reaches "
-                f"{before[name].abs().max().item():.3g}, expected at most "
+                f"{_peak(before[name]):.3g}, expected at most "
                 f"{torch.finfo(tensor.dtype).max:.3g}; export it as float32 or bfloat16"
             )
-    return copied
+    give_back(module)
+    return changed
+
+
+def _peak(tensor: Tensor) -> float:
+    return max(abs(bound.item()) for bound in torch.aminmax(tensor))

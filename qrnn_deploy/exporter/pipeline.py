@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from .._files import golden_folder
 from ..errors import ExportError
 from ..metadata import Metadata
+from ..nn import ARCHITECTURES
 from .border import Border
+from .double import in_double
 from .earlier import data_name, earlier_files
 from .files import checked_output, publish, staging, writing
-from .golden import in_double, write_golden
+from .golden import write_record, write_vectors
 from .graph import finish
+from .memory import Meter, give_back
 from .observed import running
 from .options import ExportOptions, Progress
 from .parameters import converted, refuse_non_finite
@@ -46,6 +49,7 @@ class ExportReport:
         notes: what a user should know, one line each.
         removed: what an earlier export to the same path left and this one lacks; folders end in
             ``/``.
+        inferred: what a checkpoint's names and shapes told, one line each.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class ExportReport:
     metadata: Metadata
     notes: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    inferred: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
@@ -62,6 +67,7 @@ class ExportReport:
             "files": self.files,
             "removed": self.removed,
             "bytes": self.bytes,
+            "inferred": self.inferred,
             "notes": self.notes,
             "metadata": asdict(self.metadata),
         }
@@ -85,6 +91,9 @@ def run_export(
     path = checked_output(path)
     note = progress or (lambda stage: None)
     earlier_files(path)  # what is not ours stops the export before its work, not after it
+    chosen = options.states is not None
+    if not chosen:
+        options = replace(options, states="separate" if _streams(module) else "none")
     if not options.allow_non_finite:
         refuse_non_finite(module)
     if options.dtype is not None:
@@ -100,12 +109,21 @@ def run_export(
             source=dict(source) if source else None,
             assumptions=list(assumptions),
         )
-        border = Border(module, metadata)
+        border = Border(module, metadata, meter=Meter(module))
         if metadata.states:
             note("checking that chunks give the same answer")
+            give_back(module)
             with running("in float64, in chunks of a sequence"):
                 check_streamable(in_double(border), example)
+        golden = golden_folder(path)
+        sets: list[dict[str, Any]] = []
+        if options.golden:
+            note("writing golden vectors")
+            give_back(module)
+            with writing(golden), running("on the golden vectors", passing=(OSError,)):
+                sets = write_vectors(folder / golden.name, border, example)
         note("tracing")
+        give_back(module)
         with writing(path):
             model = trace(module, metadata, example, folder)
         note("finishing the graph")
@@ -118,10 +136,8 @@ def run_export(
         size = sum((folder / name).stat().st_size for name in names)
         files = [str(path.parent / name) for name in names]
         if options.golden:
-            note("writing golden vectors")
-            golden = golden_folder(path)
-            with writing(golden), running("on the golden vectors", passing=(OSError,)):
-                write_golden(folder / golden.name, border, example)
+            with writing(golden):
+                write_record(folder / golden.name, folder / path.name, metadata, sets)
             names.insert(0, golden.name)
             files.insert(0, f"{golden}/")
         stale = [name for name in earlier_files(path) if name not in names]
@@ -131,9 +147,19 @@ def run_export(
         for name in stale
     ]
     notes = _notes(metadata)
+    if not chosen and metadata.state_mode == "none":
+        notes.append(
+            "states none: the model walks backwards or answers a whole sequence at once, so it "
+            "cannot stream"
+        )
     if options.external_data and data_name(path) not in names:
         notes.append("all weights are too small for a file of their own: they are in the model")
     return ExportReport(path, files, size, metadata, notes, removed)
+
+
+def _streams(module: nn.Module) -> bool:
+    """Whether a module of ours can stream; any other is taken to, and checked later."""
+    return not isinstance(module, tuple(ARCHITECTURES.values())) or bool(module.streams)
 
 
 @contextmanager
@@ -191,7 +217,7 @@ def _write(model: onnx.ModelProto, folder: Path, path: Path, external: bool | No
 
 
 def _notes(metadata: Metadata) -> list[str]:
-    notes = list(metadata.assumptions)
+    notes = [f"assumed: {text}" for text in metadata.assumptions]
     if metadata.dtype == "bfloat16":
         notes.append(
             "ONNX Runtime's CPU provider has no bfloat16 MatMul: this file needs another provider"
