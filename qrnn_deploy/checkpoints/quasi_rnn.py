@@ -17,10 +17,8 @@ through a ReLU: ``tf.contrib.layers.fully_connected`` applies one unless it is t
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,23 +27,27 @@ from ..errors import CheckpointError, ConfigError
 from ..nn import QRNNLanguageModel
 from ..nn.config import shorten
 from ..pooling.spec import POOLINGS
+from ._quasi_rnn_variables import (
+    DECODER,
+    DECODER_BIAS,
+    EMBEDDING,
+    LAYER,
+    LEARNING_RATE,
+    check_present,
+    check_types,
+    expect,
+    name_of,
+    plain_names,
+    pooling_of,
+    shape_of,
+    sort_out,
+)
 from .given import Given
 from .reading import Reading
 from .tables import InMemory, WeightTable
 from .vocabulary import read_vocabulary
 
-SCOPE = "QRNN_LM/"
-EMBEDDING = f"{SCOPE}word_W"
-DECODER = f"{SCOPE}output_softmax/weights"
-DECODER_BIAS = f"{SCOPE}output_softmax/biases"
-LEARNING_RATE = "Variable"
-"""What TensorFlow calls a variable without a name; upstream's only one holds the learning rate."""
-
 NO_VOCABULARY = "The vocabulary is not in the file (--vocabulary): words are numbers."
-
-_LAYER = re.compile(r"QRNN_LM/QRNN_layer(0|[1-9]\d{0,3})/convolutions/([Wb])([zfoi])")
-_POOLING_OF = {frozenset(POOLINGS[name].gates): name for name in ("f", "fo", "ifo")}
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class QuasiRNN:
@@ -78,7 +80,7 @@ class QuasiRNN:
 def recognise(names: Collection[str]) -> bool:
     """Whether these are the variables of such a model, perhaps not all of them."""
     plain = {name.removesuffix(":0") for name in names}
-    return EMBEDDING in plain or any(_LAYER.fullmatch(name) for name in plain)
+    return EMBEDDING in plain or any(LAYER.fullmatch(name) for name in plain)
 
 
 def translate(
@@ -99,10 +101,10 @@ def translate(
         CheckpointError: a variable is missing, unknown, or of a type or shape that does not fit.
         ConfigError: the variables fit, but no model of ours has these gates.
     """
-    variables = _plain_names(arrays)
-    layers, ignored = _sort_out(variables)
-    _check_present(variables, layers)
-    poolings = {_pooling(number, gates) for number, gates in enumerate(layers)}
+    variables = plain_names(arrays)
+    layers, ignored = sort_out(variables)
+    check_present(variables, layers)
+    poolings = {pooling_of(number, gates) for number, gates in enumerate(layers)}
     if len(poolings) > 1:
         raise ConfigError(
             f"the layers have {' and '.join(sorted(poolings))} pooling, expected one for all: "
@@ -110,9 +112,9 @@ def translate(
         )
     (pooling,) = poolings
     model = {name: tensor for name, tensor in variables.items() if name not in ignored}
-    _check_types(model)
+    check_types(model)
 
-    vocabulary, width = _shape(variables, EMBEDDING, 2, "[vocabulary, embedding]")
+    vocabulary, width = shape_of(variables, EMBEDDING, 2, "[vocabulary, embedding]")
     state = {"embedding.weight": variables[EMBEDDING].contiguous()}
     biased = any("bz" in gates for gates in layers)
     hidden_sizes, windows, read = [], [], width
@@ -124,10 +126,10 @@ def translate(
         hidden_sizes.append(hidden)
         windows.append(weight.shape[1] // read)
         read = hidden
-    _expect(variables, DECODER, (read, vocabulary))
+    expect(variables, DECODER, (read, vocabulary))
     state["decoder_weight"] = variables[DECODER].t().contiguous()
     if DECODER_BIAS in variables:
-        _expect(variables, DECODER_BIAS, (vocabulary,))
+        expect(variables, DECODER_BIAS, (vocabulary,))
         state["decoder_bias"] = variables[DECODER_BIAS].contiguous()
     else:
         state["decoder_bias"] = state["decoder_weight"].new_zeros(vocabulary)
@@ -154,128 +156,17 @@ def _layer(
     Upstream's filters are [k, in, H] with the oldest tap first, as our columns are.
     """
     order = POOLINGS[pooling].gates
-    window, _, hidden = _shape(variables, _name(number, "Wz"), 3, "[window, input, size]")
+    window, _, hidden = shape_of(variables, name_of(number, "Wz"), 3, "[window, input, size]")
     rows, biases = [], []
     for gate in order:
-        _expect(variables, _name(number, f"W{gate}"), (window, width, hidden))
-        filters = variables[_name(number, f"W{gate}")]
+        expect(variables, name_of(number, f"W{gate}"), (window, width, hidden))
+        filters = variables[name_of(number, f"W{gate}")]
         rows.append(filters.permute(2, 0, 1).reshape(hidden, window * width))
         if biased:
-            _expect(variables, _name(number, f"b{gate}"), (hidden,))
-            biases.append(variables[_name(number, f"b{gate}")])
+            expect(variables, name_of(number, f"b{gate}"), (hidden,))
+            biases.append(variables[name_of(number, f"b{gate}")])
     bias = torch.cat(biases) if biased else rows[0].new_zeros(len(order) * hidden)
     return torch.cat(rows), bias, hidden
-
-
-def _plain_names(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without ``:0``, which TensorFlow adds to those of tensors."""
-    plain = {name.removesuffix(":0"): tensor for name, tensor in arrays.items()}
-    if len(plain) != len(arrays):
-        twice = next(name for name in arrays if f"{name}:0" in arrays)
-        raise CheckpointError(
-            f"holds both {shorten(twice)} and {shorten(f'{twice}:0')}, expected one of them"
-        )
-    return plain
-
-
-def _sort_out(variables: Mapping[str, Tensor]) -> tuple[list[set[str]], set[str]]:
-    """The parts of every layer (Wz, bf, ...), and the names that are no part of the model.
-
-    An optimizer's slot is named after the variable it belongs to: ``QRNN_LM/word_W/Adam``.
-    """
-    model = {name for name in variables if name in (EMBEDDING, DECODER, DECODER_BIAS)}
-    parts: dict[int, set[str]] = {}
-    for name in variables:
-        if match := _LAYER.fullmatch(name):
-            model.add(name)
-            parts.setdefault(int(match[1]), set()).add(match[2] + match[3])
-    ignored = variables.keys() - model
-    for name in sorted(ignored):
-        if name.startswith(SCOPE) and name.rpartition("/")[0] not in model:
-            raise CheckpointError(
-                f"has unknown variable {shorten(name)}{_nearest(name, model)}: it is none of "
-                "upstream's, so a model without it would not be the trained one"
-            )
-    count = max(parts, default=-1) + 1
-    return [parts.get(number, set()) for number in range(count)], set(ignored)
-
-
-def _check_present(variables: Mapping[str, Tensor], layers: list[set[str]]) -> None:
-    """Every variable that the others ask for."""
-    if not layers:
-        _lacks(variables, _name(0, "Wz"))
-    for number, found in enumerate(layers):
-        wanted = {"Wz", "Wf"}
-        if any(name.startswith("b") for name in found):
-            wanted |= {f"b{name[1]}" for name in found if name.startswith("W")}
-            wanted |= {f"W{name[1]}" for name in found if name.startswith("b")}
-        for part in sorted(wanted - found):
-            _lacks(variables, _name(number, part))
-    for name in (EMBEDDING, DECODER):
-        if name not in variables:
-            _lacks(variables, name)
-
-
-def _pooling(number: int, found: Iterable[str]) -> str:
-    """The pooling that has these gates."""
-    gates = frozenset(name[1] for name in found if name.startswith("W"))
-    if gates not in _POOLING_OF:
-        shown = ", ".join(sorted(gates, key="zifo".index))
-        raise ConfigError(
-            f"layer {number} has the gates {shown}, expected z, f or z, f, o or z, i, f, o"
-        )
-    return _POOLING_OF[gates]
-
-
-def _check_types(model: Mapping[str, Tensor]) -> None:
-    first = model[EMBEDDING].dtype
-    for name, tensor in model.items():
-        if tensor.dtype not in _DTYPES:
-            raise CheckpointError(f"variable {name} is {tensor.dtype}, expected torch.float32")
-        if tensor.dtype != first:
-            raise CheckpointError(
-                f"variable {name} is {tensor.dtype} and {EMBEDDING} is {first}, "
-                "expected one type for all"
-            )
-
-
-def _shape(variables: Mapping[str, Tensor], name: str, rank: int, axes: str) -> tuple[int, ...]:
-    shape = tuple(variables[name].shape)
-    if len(shape) != rank or 0 in shape:
-        raise CheckpointError(f"variable {name} has shape {_shown(shape)}, expected {axes}")
-    return shape
-
-
-def _expect(variables: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> None:
-    found = tuple(variables[name].shape)
-    if found != shape:
-        raise CheckpointError(
-            f"variable {name} has shape {_shown(found)}, expected {_shown(shape)} by the variables "
-            "before it"
-        )
-
-
-def _shown(shape: tuple[int, ...]) -> str:
-    return str(list(shape)) if len(shape) <= 8 else f"of {len(shape)} axes"
-
-
-def _lacks(variables: Mapping[str, Tensor], name: str) -> NoReturn:
-    raise CheckpointError(
-        f"lacks variable {name}{_nearest(name, variables.keys() - {name})}: save every variable of "
-        "the graph, under the name it has there"
-    )
-
-
-def _nearest(name: str, others: Collection[str]) -> str:
-    """In brackets, the name that is most like this one."""
-    # Comparing takes time that grows with length: a stranger's names are cut to a sane one.
-    short = {other[:120]: None for other in sorted(others)[:2000]}
-    close = difflib.get_close_matches(name[:120], list(short), n=1)
-    return f" (nearest: {shorten(close[0], 90)})" if close else ""
-
-
-def _name(number: int, part: str) -> str:
-    return f"{SCOPE}QRNN_layer{number}/convolutions/{part}"
 
 
 def _facts(

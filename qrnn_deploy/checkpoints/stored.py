@@ -163,7 +163,6 @@ class Place:
                 done += size
         return result
 
-
     def _map(self, dtype: torch.dtype, first: int, count: int) -> Tensor:
         begin = self.offset + first * dtype.itemsize
         page = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY

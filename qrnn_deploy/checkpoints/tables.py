@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import CheckpointError
 from .pickle_names import PickleDamage, Shell
 from .untrusted_text import is_name, shown
 
@@ -113,7 +114,14 @@ class WeightTable:
         )
 
     def below(self, prefix: str) -> WeightTable:
-        """The part whose names begin with ``prefix``, without it."""
+        """The part whose names begin with ``prefix``, without it.
+
+        Raises:
+            CheckpointError: a name is none; a container that has been read whole may have such.
+        """
+        for name in self.tensors:
+            if not is_name(name):
+                raise CheckpointError(f"has {shown(name)}, which is no name of a tensor")
         modules = {
             path.removeprefix(prefix): values
             for path, values in self.attributes.items()
