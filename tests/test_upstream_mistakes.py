@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
-from upstream_cases import CASES
+from upstream_cases import CASES, FOLDER
 
-from qrnn_deploy.checkpoints import Given, load_checkpoint, recognise_checkpoint
+from qrnn_deploy.checkpoints import Given, load_checkpoint, recognise_checkpoint, registry
+from qrnn_deploy.checkpoints.candidate import Candidate
+from qrnn_deploy.checkpoints.pickle_names import Shell
+from qrnn_deploy.checkpoints.tables import InMemory, find_tables
 from qrnn_deploy.checkpoints.vocabulary import read_vocabulary
 from qrnn_deploy.errors import CheckpointError
 
@@ -61,7 +66,7 @@ def rename(old: str, new: str) -> Callable[[Tensors], Any]:
         (
             "fa1_lm_model_opt",
             lambda t: t.pop("0.encoder.weight") is t.pop("0.encoder_dp.emb.weight"),
-            ["lacks tensor 0.encoder.weight of a fastai1 checkpoint"],
+            ["lacks tensor 0.encoder.weight of the format fastai1"],
         ),
         (
             "fa1_lm_model_opt",
@@ -80,7 +85,7 @@ def rename(old: str, new: str) -> Callable[[Tensors], Any]:
         ),
         (
             "fa2_lm",
-            lambda t: t.update({"0.encoder.weight": t["0.encoder.weight"].int()}),
+            lambda t: t.update({"0.encoder.weight": t.pop("0.encoder_dp.emb.weight").int()}),
             ["tensor embedding.weight is torch.int32, expected float32"],
         ),
         (
@@ -101,7 +106,7 @@ def rename(old: str, new: str) -> Callable[[Tensors], Any]:
         (
             "awd_qrnn_tied_wd5_sd",
             lambda t: [t.pop(k) for k in ("decoder.weight", "decoder.bias")],
-            ["lacks tensor decoder.weight of a awd-lstm-lm checkpoint"],
+            ["lacks tensor decoder.weight of the format awd-lstm-lm"],
         ),
         (
             "pase_wavefe_small",
@@ -136,7 +141,7 @@ def rename(old: str, new: str) -> Callable[[Tensors], Any]:
         (
             "fa1_qrnn_1",
             lambda t: t.pop("layers_bwd.1.linear.bias"),
-            ["lacks tensor layers_bwd.1.linear.bias of a fastai-qrnn checkpoint"],
+            ["lacks tensor layers_bwd.1.linear.bias of the format fastai-qrnn"],
         ),
     ],
 )
@@ -185,6 +190,138 @@ def _lstm(kind: type[torch.nn.RNNBase]) -> Tensors:
 def test_other_networks_are_named(content: Tensors, part: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pt")
     assert f"it looks like {part}" in refuse(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[drs][rhr][nu]*.pt")), ids=lambda p: p.stem)
+def test_relatives_are_refused_by_what_they_look_like(path: Path) -> None:
+    """Recorded checkpoints of delayed RNNs, highway networks and SRU."""
+    expected = {
+        "drnn": "an LSTM checkpoint",
+        "rhn": "a recurrent highway network",
+        "sru": "an SRU checkpoint",
+    }
+    (guess,) = (text for start, text in expected.items() if path.stem.startswith(start))
+    assert f"it looks like {guess}" in refuse(path)
+
+
+def test_attributes_below_a_prefix(tmp_path: Path) -> None:
+    """A whole module around one layer: its recorded facts count as without the wrapper."""
+    inner = {
+        **{"window": 1, "zoneout": 0.3, "output_gate": True, "hidden_size": 4, "input_size": 6},
+        "_modules": {"linear": oracle_linear(12, 6)},
+    }
+    layer = Shell("torchqrnn.qrnn.QRNNLayer", inner)
+    for content in (
+        layer,
+        Shell("torch.nn.modules.container.Sequential", {"_modules": {"0": layer}}),
+    ):
+        (table,) = find_tables(content)
+        candidate = Candidate(tmp_path / "m.pt", "", "pytorch", {}, content, [table])
+        reading = registry._recognise(candidate, Given()).reading
+        assert reading.config["zoneout"] == 0.3 and reading.config["window"] == 1
+        assert reading.config["zoneout_eval"] == "expectation" and reading.assumed == ()
+
+
+def oracle_linear(rows: int, columns: int) -> Shell:
+    parameters = {
+        "weight": InMemory(torch.randn(rows, columns)),
+        "bias": InMemory(torch.randn(rows)),
+    }
+    return Shell("torch.nn.modules.linear.Linear", {"_parameters": parameters, "_modules": {}})
+
+
+def test_zoneout_of_a_pickled_language_model(tmp_path: Path) -> None:
+    """awd-lstm-lm sets it to 0; where a pickled layer records another, it counts."""
+    found = recognise_checkpoint(CASES["awd_qrnn_untied_wd0"].path)
+    assert found.table is not None and found.reading.config["zoneout"] == 0
+    attributes = {
+        path: {**values, "zoneout": 0.3} if "zoneout" in values else values
+        for path, values in found.table.attributes.items()
+    }
+    table = replace(found.table, attributes=attributes)
+    candidate = replace(found.candidate, tables=[table])
+    config = registry._recognise(candidate, Given()).reading.config
+    assert (config["zoneout"], config["zoneout_eval"]) == (0.3, "expectation")
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 7), (9, 5)])
+def test_any_linear_map_is_not_taken_for_a_layer(rows: int, columns: int, tmp_path: Path) -> None:
+    path = tmp_path / "linear.pt"
+    tensors = {"linear.weight": torch.randn(rows, columns), "linear.bias": torch.randn(rows)}
+    torch.save(tensors, path)
+    assert "weight and bias of any linear map" in refuse(path)
+    assert load_checkpoint(path, given=Given(format="torchqrnn")).format == "torchqrnn"
+
+
+def test_one_window_for_all_layers_is_said(tmp_path: Path) -> None:
+    """What --zoneout, which fastai has no use for, leaves open is an assumption."""
+    path = tmp_path / "stack.pt"
+    tensors = {
+        "layers.0.linear.weight": torch.randn(24, 20),
+        "layers.1.linear.weight": torch.randn(24, 8),
+        **{f"layers.{n}.linear.bias": torch.randn(24) for n in range(2)},
+    }
+    torch.save(tensors, path)
+    assert "can be read in 2 ways" in refuse(path)
+    loaded = load_checkpoint(path, given=Given(zoneout=0.1))
+    assert any("one window for all layers" in text for text in loaded.assumptions)
+    two = load_checkpoint(path, given=Given(zoneout=0.1, window=(2, 1)))
+    assert two.config["input_size"] == 10 and two.assumptions == ()
+
+
+def test_what_else_is_in_a_file_is_said(tmp_path: Path) -> None:
+    tensors = torch.load(CASES["sf_qrnn_prevx_chunks"].path, weights_only=True)
+    path = tmp_path / "more.pt"
+    head = {"head.weight": torch.zeros(2, 20)}
+    state = {"state": {0: {"exp_avg": torch.zeros(2)}}}
+    torch.save({"encoder": tensors, "head": head, "optimizer": state}, path)
+    assert load_checkpoint(path).notes == ("Also in the file, and not read: head (1 tensors).",)
+    awd = torch.load(CASES["awd_qrnn_tied_wd5_sd"].path, weights_only=True)
+    torch.save([awd, {"tail_vectors": torch.zeros(2, 6), "tail_bias": torch.zeros(2)}, {}], path)
+    (note,) = load_checkpoint(path).notes
+    assert "splits the softmax" in note
+
+
+def test_shared_tensors_of_safetensors(tmp_path: Path) -> None:
+    """save_model() keeps one name of a tied weight and tells the other in its metadata."""
+
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = torch.load(CASES["awd_qrnn_tied_wd5_sd"].path, weights_only=True)
+            self.values["decoder.weight"] = self.values["encoder.weight"]
+
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            return dict(self.values)
+
+    path = tmp_path / "tied.safetensors"
+    safetensors.torch.save_model(Tied(), str(path))
+    with safetensors.safe_open(path, "pt") as archive:
+        assert len({"encoder.weight", "decoder.weight"} & set(archive.keys())) == 1
+    assert load_checkpoint(path).config["tied"]
+
+
+def test_a_second_embedding_must_be_the_same(tmp_path: Path) -> None:
+    def edit(tensors: Tensors) -> None:
+        tensors["0.encoder_dp.emb.weight"] = tensors["0.encoder.weight"] + 1
+
+    path = edited("fa2_lm", tmp_path, edit)
+    assert "other numbers in 0.encoder_dp.emb.weight than in 0.encoder.weight" in refuse(path)
+
+
+def test_a_loaded_model_does_not_depend_on_its_file(tmp_path: Path) -> None:
+    """A large weight, which an export maps: saving over the file leaves the model as it is."""
+    path = tmp_path / "large.pt"
+    tensors = {"linear.weight": torch.randn(3072, 1025), "linear.bias": torch.randn(3072)}
+    torch.save(tensors, path)
+    given = Given(format="torchqrnn", output_gate=True)
+    module: Any = load_checkpoint(path, given=given).module
+    before = module.weight.detach().clone()
+    path.write_bytes(b"")
+    assert torch.equal(module.weight, before)
+    torch.save(tensors, path)
+    mapped: Any = load_checkpoint(path, given=given, mapped=True).module
+    assert torch.equal(mapped.weight, before)
 
 
 def test_two_models_in_one_file(tmp_path: Path) -> None:

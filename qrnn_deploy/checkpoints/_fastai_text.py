@@ -146,6 +146,8 @@ def _classifier(trunk: Trunk, given: Given, generation: int) -> Reading:
         "fastai walks both ways within each chunk of bptt steps, this model over the whole text: "
         "they agree on texts of one chunk"
     )
+    if generation == 2 and width == 1:
+        assumed.append("no y_range, a sigmoid behind the head that leaves no tensor")
     return trunk.reading(
         "QRNNClassifier",
         given,

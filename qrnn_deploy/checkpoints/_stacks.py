@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..errors import CheckpointError
+from ..nn.config import shorten
 from .given import Given
 from .layer_shapes import Stack
 from .reading import configuration
@@ -42,19 +43,29 @@ class Facts:
             CheckpointError: the layers, or file and user, contradict each other.
         """
         facts = cls()
-        windows = recorded(table, paths, "window")
-        if windows and all(isinstance(w, int) for w in windows):
-            facts.windows = tuple(windows)
+        windows = _typed(recorded(table, paths, "window"), "window", int)
+        facts.windows = tuple(windows) if windows else None
         facts.windows = _agree("window", facts.windows, given.windows(len(paths)))
-        gate = one_of(recorded(table, paths, "output_gate"), "output_gate")
+        gate = one_of(
+            _typed(recorded(table, paths, "output_gate"), "output_gate", bool), "output_gate"
+        )
         gate = _agree("output_gate", gate, given.output_gate)
         facts.gates = None if gate is None else 3 if gate else 2
-        zoneout = one_of(recorded(table, paths, "zoneout"), "zoneout")
+        zoneout = one_of(_typed(recorded(table, paths, "zoneout"), "zoneout", float), "zoneout")
         facts.zoneout = _agree("zoneout", zoneout, given.zoneout)
-        size = table.attribute(paths[0], "input_size")
+        (size,) = _typed([table.attribute(paths[0], "input_size")], "input_size", int) or [None]
         facts.input_size = _agree("input_size", size, given.input_size)
         facts.said = ", ".join(f"{k} {v}" for k, v in given.said().items() if k in uses)
         return facts
+
+
+def _typed(values: Sequence[Any], name: str, kind: type) -> list[Any]:
+    """Recorded values, without those that are None, which must all be of ``kind``."""
+    for value in values:
+        number = isinstance(value, (int, float) if kind is float else kind)
+        if value is not None and (not number or isinstance(value, bool) != (kind is bool)):
+            raise CheckpointError(f"records {name} {shorten(value)}, which is no {kind.__name__}")
+    return [value for value in values if value is not None]
 
 
 def _agree(name: str, recorded_value: Any, said: Any) -> Any:
@@ -154,3 +165,16 @@ def one_of(values: Sequence[Any], name: str) -> Any:
             f"its layers differ in {name} ({', '.join(map(str, values))}), expected one for all"
         )
     return values[0] if values else None
+
+
+def refuse_any_linear(table: WeightTable, given: Given) -> None:
+    """Check that somebody says that a lone linear map is a QRNN layer.
+
+    Raises:
+        CheckpointError: neither a pickled class nor the user does.
+    """
+    if not table.attributes and given.format is None and not given.said():
+        raise CheckpointError(
+            "holds the weight and bias of any linear map: if they are a QRNN layer, say so with "
+            "--format torchqrnn or --format fastai-qrnn"
+        )

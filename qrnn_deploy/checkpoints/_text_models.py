@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ._linear import Linear, layer_tensors, stale_note
-from ._stacks import inferred
+from ._stacks import Facts, inferred
 from .given import Given
 from .layer_shapes import Stack, possibilities, refuse
 from .reading import Names, Reading, configuration
@@ -39,6 +39,7 @@ class Trunk:
         linears: level by level, forward before reverse.
         stack: what the shapes say.
         ways: 2 where each level walks both ways.
+        zoneout: that scales the forget gate in eval mode, 0 for none.
     """
 
     names: Names
@@ -46,15 +47,24 @@ class Trunk:
     linears: Sequence[Linear]
     stack: Stack
     ways: int
+    zoneout: float = 0.0
 
     @classmethod
-    def find(cls, names: Names, embedding: Sequence[str], layers: Sequence[Sequence[str]]) -> Trunk:
+    def find(
+        cls,
+        names: Names,
+        embedding: Sequence[str],
+        layers: Sequence[Sequence[str]],
+        *,
+        scales: bool = False,
+    ) -> Trunk:
         """Take the tensors of embedding and layers.
 
         Args:
             names: those of the table.
             embedding: names that the embedding's weight may have.
             layers: for each level the path of its one or two layers, with a dot.
+            scales: whether a zoneout that pickled layers record acts in eval mode too.
 
         Raises:
             CheckpointError: tensors are missing or do not fit together.
@@ -64,15 +74,28 @@ class Trunk:
         for other in embedding:  # a second name of the same weight
             if other != found and names.has(other):
                 names.expect(other, names.table.shape(found))
+                if not same_numbers(names.table.tensors[other], names.table.tensors[found]):
+                    raise CheckpointError(
+                        f"has other numbers in {other} than in {found}, which are one weight"
+                    )
         linears = [Linear.find(names, path) for level in layers for path in level]
         ways = len(layers[0])
         shapes = [linear.shape for linear in linears]
         if ways == 2 and shapes[::2] != shapes[1::2]:
             raise CheckpointError("its two directions differ in shape, expected the same")
-        stacks = possibilities(shapes[::ways], directions=ways, input_size=size)
+        paths = [level[0].removesuffix(".") for level in layers]
+        facts = Facts.of(names.table, paths, Given(), ())
+        # The constructors of all these projects give every layer an output gate.
+        stacks = possibilities(
+            shapes[::ways],
+            directions=ways,
+            input_size=size,
+            gates=facts.gates or 3,
+            windows=facts.windows,
+        )
         if not stacks:
             raise refuse(shapes[::ways], names.what, f"an embedding of {size}")
-        return cls(names, found, linears, stacks[0], ways)
+        return cls(names, found, linears, stacks[0], ways, (facts.zoneout or 0.0) * scales)
 
     @property
     def width(self) -> int:
@@ -97,6 +120,8 @@ class Trunk:
             "hidden_size": list(self.stack.hidden),
             "window": list(self.stack.windows),
             "pooling": self.stack.pooling,
+            "zoneout": self.zoneout,
+            "zoneout_eval": "expectation" if self.zoneout else "identity",
             "bidirectional": self.ways == 2,
             "reverse": given.reverse,
             "vocabulary": vocabulary,

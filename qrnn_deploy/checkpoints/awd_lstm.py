@@ -16,10 +16,20 @@ Beside ``weight_raw`` a file may hold ``weight``, the copy of the last forward p
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ._text_models import TEXT_USES, Trunk, language_model, levels
 from .given import Given
 from .reading import Names, Reading
 from .tables import WeightTable
+
+MOST_WORDS = 75_000
+"""Above, ``main.py`` splits the softmax."""
+
+SPLIT = (
+    "Upstream's loss splits the softmax of large vocabularies (SplitCrossEntropyLoss): the logits "
+    "here are those of the decoder, whose plain softmax gives other probabilities"
+)
 
 
 class AwdLstm:
@@ -39,5 +49,8 @@ class AwdLstm:
     def read(self, table: WeightTable, given: Given) -> list[Reading]:
         """The one reading."""
         names = Names(table, self.name)
-        trunk = Trunk.find(names, ["encoder.weight"], levels(table, "", ""))
-        return [language_model(trunk, "decoder.", given)]
+        trunk = Trunk.find(names, ["encoder.weight"], levels(table, "", ""), scales=True)
+        reading = language_model(trunk, "decoder.", given)
+        if trunk.vocab_size > MOST_WORDS:
+            reading = replace(reading, notes=(*reading.notes, SPLIT))
+        return [reading]

@@ -28,7 +28,7 @@ from .pytorch_file import LEGACY_START, read_legacy, read_zip
 from .safetensors_file import read_safetensors
 from .tables import InMemory, WeightTable, find_tables
 from .tensorflow_file import is_tensorflow, read_tensorflow
-from .untrusted_text import shown
+from .untrusted_text import is_name, shown
 
 WAYS = (
     "qrnn_deploy.save_checkpoint(model, path) for a model of qrnn_deploy.nn, or "
@@ -92,9 +92,9 @@ class Candidate:
             if isinstance(self.content, Shell):
                 what = self.content.cls
             return f"a {kind} that holds a {'Tensor' if what == 'StoredTensor' else what}"
-        names = [str(name)[:60] for name in self.content]
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        return f"a {kind} that holds {shown}" if names else f"a {kind} that holds nothing"
+        names = [shown(str(name), 60) for name in self.content]
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"a {kind} that holds {some}" if names else f"a {kind} that holds nothing"
 
 
 def open_candidate(path: str | os.PathLike[str]) -> Candidate:
@@ -189,6 +189,9 @@ def _look(head: bytes) -> str:
 
 def _arrays(file: Path, mark: str, kind: Container, arrays: Mapping[str, Tensor]) -> Candidate:
     """A file whose tensors have been read."""
+    for name in arrays:
+        if not is_name(name):
+            raise CheckpointError(f"{file}: holds {shown(name)}, which is no name of a tensor")
     content = {name: InMemory(value) for name, value in arrays.items()}
     return Candidate(file, mark, kind, {}, content, [WeightTable(content)])
 

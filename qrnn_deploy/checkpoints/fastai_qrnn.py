@@ -25,7 +25,16 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ._linear import Linear, layer_tensors, stale_note
-from ._stacks import Facts, choice, inferred, layer_paths, one_of, recorded, stack_config
+from ._stacks import (
+    Facts,
+    choice,
+    inferred,
+    layer_paths,
+    one_of,
+    recorded,
+    refuse_any_linear,
+    stack_config,
+)
 from .given import Given
 from .layer_shapes import Stack, possibilities, refuse
 from .reading import Names, Reading
@@ -79,6 +88,8 @@ class FastaiQRNN:
         ]
         if not stacks:
             raise refuse(shapes, self.name, facts.said)
+        if single and len(stacks) == 1:
+            refuse_any_linear(table, given)
         reverse = self._reverse(table, forward, given, two_ways)
         arguments: dict[str, Any] = {"batch_first": _batch_first(table, forward, given)}
         if not single:

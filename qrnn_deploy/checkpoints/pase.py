@@ -56,7 +56,7 @@ class Pase:
             shapes,
             input_size=facts.input_size,
             gates=facts.gates or 3,
-            windows=(WINDOW,) * len(linears),
+            windows=facts.windows or (WINDOW,) * len(linears),
         )
         if not stacks:
             raise refuse(shapes, self.name, facts.said or "window 2 in every layer")
@@ -82,6 +82,8 @@ class Pase:
                     stack,
                     projection_size=size,
                     projection_bias=has_bias,
+                    zoneout=facts.zoneout or 0.0,
+                    zoneout_eval="expectation" if facts.zoneout else "identity",
                     batch_first=bool(given.batch_first),
                     architecture="ProjectedQRNN",
                 ),

@@ -71,6 +71,10 @@ _CLASSES = frozenset(
         *("speechbrain.nnet.RNN.QuasiRNN", "speechbrain.nnet.RNN.QuasiRNNLayer"),
         # what training scripts keep beside the weights
         *("argparse.Namespace", "numpy.dtype", "fastcore.foundation.L"),
+        *(
+            "torch.nn.parallel.data_parallel.DataParallel",
+            "torch.nn.parallel.distributed.DistributedDataParallel",
+        ),
     }
 )
 
@@ -174,20 +178,38 @@ def _list(items: Any = ()) -> list[Any]:
     return list(items)
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> StoredTensor:
-    """``torch._utils._rebuild_tensor_v2``: rest holds requires_grad, hooks, metadata."""
+def _tensor(
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    grad: Any = None,
+    hooks: Any = None,
+    metadata: Any = None,
+) -> StoredTensor:
+    """``torch._utils._rebuild_tensor_v2``; metadata say that a view has the other sign."""
     if not isinstance(storage, Storage):
         raise TypeError("its storage is none")
+    if metadata:
+        raise ValueError("a view of negative or conjugate numbers: save a clone()")
     return StoredTensor.checked(storage, offset, size, stride)
 
 
 def _typed_tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    grad: Any,
+    hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
 ) -> StoredTensor:
     """``torch._utils._rebuild_tensor_v3``: an untyped storage, the type beside it."""
     if not isinstance(storage, Storage) or not isinstance(dtype, Name):
         raise TypeError("its storage or type is none")
-    return StoredTensor.checked(storage.viewed_as(DTYPES[dtype.text]), offset, size, stride)
+    view = storage.viewed_as(DTYPES[dtype.text])
+    return _tensor(view, offset, size, stride, grad, hooks, metadata)
 
 
 def _parameter(data: Any, *_: Any) -> Any:

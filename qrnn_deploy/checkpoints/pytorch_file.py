@@ -12,6 +12,7 @@ legacy
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
 import zlib
@@ -24,8 +25,10 @@ from .pickle_names import Name, PickleDamage
 from .stored import STORAGE_DTYPES, Place, Storage, dtype_of
 from .untrusted_text import shown
 
-LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""The pickled magic number."""
+_MAGIC = 0x1950A86A20F9469CFC6C
+
+LEGACY_START = tuple(pickle.dumps(_MAGIC, protocol) for protocol in range(2, 6))
+"""How a legacy file may begin: the pickled magic number."""
 
 _LEGACY_PROTOCOL = 1001
 
@@ -88,8 +91,7 @@ def read_legacy(path: Path) -> Any:
     storages: dict[str, Storage] = {}
     size = path.stat().st_size
     with path.open("rb") as stream:
-        stream.seek(len(LEGACY_START))
-        protocol, system = (read_pickle(stream, most=_FEW) for _ in range(2))
+        _magic, protocol, system = (read_pickle(stream, most=_FEW) for _ in range(3))
         if protocol != _LEGACY_PROTOCOL or not isinstance(system, dict):
             raise PickleDamage("its protocol version is not that of PyTorch")
         if system.get("little_endian") is not True:
@@ -174,8 +176,8 @@ def _stored_bytes(stream: BinaryIO, entry: zipfile.ZipInfo, size: int) -> bytes:
     data = _exactly(stream, place.nbytes)
     if zlib.crc32(data) != place.crc:
         raise PickleDamage(
-            f"the check sum of {shown(entry.filename)} is wrong (CRC-32; torch.save writes none "
-            "with torch.serialization.config.save.compute_crc32 = False: save it again with True)"
+            f"the check sum of {shown(entry.filename, 30)} is wrong (saved with "
+            "compute_crc32 = False? Save it again with True)"
         )
     return data
 

@@ -97,7 +97,7 @@ class Names:
                 return name
         wanted = alternatives[0]
         raise CheckpointError(
-            f"lacks tensor {wanted} of a {self.what} checkpoint{self._nearest(wanted)}"
+            f"lacks tensor {wanted} of the format {self.what}{self._nearest(wanted)}"
         )
 
     def has(self, name: str) -> bool:
@@ -144,7 +144,7 @@ class Names:
             near = difflib.get_close_matches(extra[0][:MAX_NAME], taken, 1, 0.6)
             more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
             raise CheckpointError(
-                f"has tensor {extra[0][:80]}{more} that a {self.what} checkpoint does not have"
+                f"has tensor {extra[0][:80]}{more} that the format {self.what} does not have"
                 + (f"; the nearest that it has is {near[0][:80]}" if near else "")
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..nn.factory import QRNNModule
 from . import native
-from .awd_lstm import AwdLstm
+from .awd_lstm import SPLIT, AwdLstm
 from .building import build_module
 from .candidate import WAYS, Candidate, open_candidate
 from .fastai1 import Fastai1
@@ -25,8 +26,8 @@ from .pase import Pase
 from .quasi_rnn import QuasiRNN
 from .reading import Reading, choose
 from .speechbrain import SpeechBrain
-from .stored import StorageDamage
-from .tables import WeightTable
+from .stored import StorageDamage, mapping
+from .tables import MAX_TENSORS, WeightTable
 from .torchqrnn import TorchQRNN
 
 FORMATS: tuple[Format, ...] = (
@@ -124,7 +125,11 @@ def recognise_checkpoint(path: str | os.PathLike[str], given: Given | None = Non
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, given: Given | None = None, allow_non_finite: bool = False
+    path: str | os.PathLike[str],
+    *,
+    given: Given | None = None,
+    allow_non_finite: bool = False,
+    mapped: bool = False,
 ) -> LoadedCheckpoint:
     """Read a checkpoint of any known format. Nothing in it is executed.
 
@@ -132,6 +137,8 @@ def load_checkpoint(
         path: the file.
         given: what its user says about it.
         allow_non_finite: accept weights that hold NaN or infinity.
+        mapped: let large weights be pages of the file, which then must not be written to while
+            the module is in use (:func:`.stored.mapping`).
 
     Raises:
         CheckpointError: one line that says what is wrong with the file.
@@ -139,7 +146,8 @@ def load_checkpoint(
     found = recognise_checkpoint(path, given)
     candidate, reading = found.candidate, found.reading
     try:
-        module, notes = build_module(candidate, reading, allow_non_finite)
+        with mapping() if mapped else nullcontext():
+            module, notes = build_module(candidate, reading, allow_non_finite)
         for check in reading.checks:
             note = check()
             notes += (note,) if note else ()
@@ -170,6 +178,11 @@ def _recognise(candidate: Candidate, given: Given) -> Recognised:
         raise CheckpointError(
             f"has no weights under the key {given.key[:40]}, expected one of: {parts}"
         )
+    for table in tables:
+        if len(table.tensors) > MAX_TENSORS:
+            raise CheckpointError(
+                f"has {len(table.tensors)} tensors, expected at most {MAX_TENSORS}"
+            )
     known: list[tuple[WeightTable, list[Format]]] = []
     for table in tables:
         for level in _levels(table):
@@ -183,7 +196,7 @@ def _recognise(candidate: Candidate, given: Given) -> Recognised:
             f"holds a model in {len(known)} places, {places}: give the right one with --key"
         )
     if not known:
-        raise _unknown(candidate, given)
+        raise _unknown(candidate)
     ((table, recognising),) = known
     if given.format is not None:
         named = [f for f in recognising if f.name == given.format]
@@ -193,7 +206,27 @@ def _recognise(candidate: Candidate, given: Given) -> Recognised:
                 f"{', '.join(f.name for f in recognising)}"
             )
         recognising = named
-    return Recognised(candidate, choose(_readings(table, given, recognising)), table)
+    reading = choose(_readings(table, given, recognising))
+    others = [other for other in candidate.tables if other.where != table.where]
+    return Recognised(candidate, replace(reading, notes=(*reading.notes, *_beside(others))), table)
+
+
+def _beside(others: Sequence[WeightTable]) -> list[str]:
+    """What a user should know of the other tensors in the file; those of optimizers are none."""
+    notes = []
+    if any("tail_vectors" in table.tensors for table in others):
+        notes.append(SPLIT)
+    left = [
+        f"{table.where} ({len(table.tensors)} tensors)"
+        for table in others
+        if "opt" not in table.where.lower()
+        and "tail_vectors" not in table.tensors
+        and any(tensor.dtype.is_floating_point for tensor in table.tensors.values())
+    ]
+    if left:
+        more = ", ..." if len(left) > 4 else ""
+        notes.append(f"Also in the file, and not read: {', '.join(left[:4])}{more}.")
+    return notes
 
 
 def _readings(table: WeightTable, given: Given, recognising: Sequence[Format]) -> list[Reading]:
@@ -228,7 +261,7 @@ def _levels(table: WeightTable) -> list[WeightTable]:
         levels.append(table)
 
 
-def _unknown(candidate: Candidate, given: Given) -> CheckpointError:
+def _unknown(candidate: Candidate) -> CheckpointError:
     described = f"is {candidate.describe()}, which no known format recognises"
     guesses = filter(None, (looks_like(table) for table in candidate.tables))
     guess = next(guesses, None)

@@ -13,7 +13,7 @@ import safetensors
 
 from ..errors import CheckpointError
 from .stored import Place, Storage, StoredTensor
-from .untrusted_text import shown
+from .untrusted_text import is_name, shown
 
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
@@ -47,9 +47,14 @@ def read_safetensors(file: Path, size: int) -> tuple[dict[str, str], dict[str, S
         with file.open("rb") as stream:
             header = json.loads(stream.read(announced)[8:])
         header.pop("__metadata__", None)
-        return metadata, {
+        tensors = {
             name: _safetensor(file, announced, name, entry) for name, entry in header.items()
         }
+        # save_model() drops all but one name of a shared tensor, and keeps {dropped: kept} here.
+        for name, kept in metadata.items():
+            if kept in tensors and name not in tensors and is_name(name):
+                tensors[name] = tensors[kept]
+        return metadata, tensors
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: is a truncated or damaged safetensors file: {shown(str(error), 120)}"

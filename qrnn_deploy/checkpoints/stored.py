@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import mmap
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,23 @@ BLOCK = 2**24
 """Bytes per read."""
 
 MAPPED = 2**22
-"""Runs of at least so many bytes are mapped rather than read."""
+"""Runs of at least so many bytes are mapped rather than read, inside :func:`mapping`."""
+
+
+_mapping: ContextVar[bool] = ContextVar("qrnn_deploy_mapping", default=False)
+
+
+@contextmanager
+def mapping() -> Iterator[None]:
+    """Let large tensors that are read in the block be pages of their file.
+
+    The file must not become shorter while one of them is in use: the process would be ended.
+    """
+    token = _mapping.set(True)
+    try:
+        yield
+    finally:
+        _mapping.reset(token)
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -142,14 +161,14 @@ class Place:
     def read(self, dtype: torch.dtype, first: int, count: int) -> Tensor:
         """Elements from ``first`` on, in memory of their own.
 
-        Large runs are mapped privately, as :func:`torch.load` does with ``mmap=True``: what is
-        written to them never reaches the file, and what is not can be dropped and read again
-        (:mod:`qrnn_deploy.exporter.memory`). As there, the file must not be cut meanwhile.
+        Inside :func:`mapping` large runs are mapped privately, as :func:`torch.load` does with
+        ``mmap=True``: what is written to them never reaches the file, and what is not can be
+        dropped and read again (:mod:`qrnn_deploy.exporter.memory`).
 
         Raises:
             StorageDamage: the file has become shorter.
         """
-        if count * dtype.itemsize >= MAPPED:
+        if _mapping.get() and count * dtype.itemsize >= MAPPED:
             return self._map(dtype, first, count)
         result = torch.empty(count, dtype=dtype)
         view = result.view(torch.uint8).numpy().data if count else memoryview(b"")

@@ -123,7 +123,7 @@ class WeightTable:
             if not is_name(name):
                 raise CheckpointError(f"has {shown(name)}, which is no name of a tensor")
         modules = {
-            path.removeprefix(prefix): values
+            f"{path}.".removeprefix(prefix).removesuffix("."): values
             for path, values in self.attributes.items()
             if f"{path}.".startswith(prefix)
         }
@@ -134,7 +134,7 @@ class WeightTable:
                 for name, tensor in self.tensors.items()
                 if name.startswith(prefix)
             },
-            attributes={path.rstrip("."): values for path, values in modules.items()},
+            attributes=modules,
         )
 
     def matching(self, pattern: str) -> dict[str, re.Match[str]]:

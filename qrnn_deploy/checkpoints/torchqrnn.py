@@ -21,7 +21,15 @@ from __future__ import annotations
 from functools import partial
 
 from ._linear import Linear, layer_tensors, stale_note
-from ._stacks import ZONEOUT, Facts, choice, inferred, layer_paths, stack_config
+from ._stacks import (
+    ZONEOUT,
+    Facts,
+    choice,
+    inferred,
+    layer_paths,
+    refuse_any_linear,
+    stack_config,
+)
 from .given import Given
 from .layer_shapes import possibilities, refuse
 from .reading import Names, Reading
@@ -61,11 +69,17 @@ class TorchQRNN:
             gates=facts.gates,
             windows=facts.windows,
         )
+        assumed = [ZONEOUT] if facts.zoneout is None else []
         if facts.windows is None:  # its constructor gives all layers one window
-            stacks = [s for s in stacks if len(set(s.windows)) == 1] or stacks
+            alike = [s for s in stacks if len(set(s.windows)) == 1] or stacks
+            if len(alike) < len(stacks):
+                assumed.append(ONE_WINDOW)
+            stacks = alike
         if not stacks:
             raise refuse([linear.shape for linear in linears], self.name, facts.said)
         single = paths == [""]
+        if single and len(stacks) == 1:
+            refuse_any_linear(table, given)
         zoneout = facts.zoneout
         return [
             Reading(
@@ -78,9 +92,15 @@ class TorchQRNN:
                 ),
                 layer_tensors(linears, stack, single=single),
                 inferred=inferred(stack),
-                assumed=(ZONEOUT,) if zoneout is None else (),
+                assumed=tuple(assumed),
                 checks=(partial(stale_note, linears),),
                 choice=choice(self.name, stack),
             )
             for stack in stacks
         ]
+
+
+ONE_WINDOW = (
+    "one window for all layers (--window K,K,...), as QRNN's constructor gives; layers that were "
+    "made before and handed to it may differ"
+)

@@ -132,7 +132,9 @@ def export_checkpoint(
     refuse_overwriting(Path(checkpoint), path)
     if progress:
         progress("reading the checkpoint")
-    loaded = load_checkpoint(checkpoint, given=given, allow_non_finite=options.allow_non_finite)
+    loaded = load_checkpoint(
+        checkpoint, given=given, allow_non_finite=options.allow_non_finite, mapped=True
+    )
     source: dict[str, Any] = {
         "name": Path(checkpoint).name,
         "format": loaded.format,
