@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,60 @@ from ..pooling.torch_loops import STATE_DTYPES
 from .candidate import Candidate
 from .reading import Reading
 from .stored import StoredTensor
+
+HARMLESS_BYTES = 2**26
+"""As much as any machine has, whatever the size of the file."""
+
+
+def outline(candidate: Candidate, reading: Reading) -> QRNNModule:
+    """The module that a reading describes, on the meta device: nothing is allocated.
+
+    Args:
+        candidate: the file, for messages.
+        reading: how it is understood; its configuration may come from a stranger.
+
+    Raises:
+        CheckpointError: the configuration describes no module, or not one of these tensors.
+    """
+    try:
+        module = from_config(reading.config, device="meta")
+    except ConfigError as error:
+        raise candidate.error(f"its configuration is not usable: {error}") from None
+    expected, tensors = module.state_dict(), reading.tensors
+    for problem, names in (
+        ("lacks", expected.keys() - tensors.keys()),
+        ("has unexpected", tensors.keys() - expected.keys()),
+    ):
+        if names:
+            some = ", ".join(name[:80] for name in sorted(names)[:4])
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            raise candidate.error(
+                f"{problem} tensor{'s' if len(names) > 1 else ''} {some}{more}: "
+                f"weights and configuration ({reading.config['architecture']}) do not belong "
+                "together"
+            )
+    for name, value in tensors.items():
+        if isinstance(value, StoredTensor):
+            _check(candidate, name, value.shape, value.dtype, expected[name])
+            if not value.holds_its_elements():
+                raise candidate.error(
+                    f"tensor {name} of shape {list(value.shape)} does not hold its elements"
+                )
+    _refuse_bombs(candidate, expected)
+    return module
+
+
+def _refuse_bombs(candidate: Candidate, expected: Mapping[str, Tensor]) -> None:
+    """A file can name one run of numbers as the weight of a thousand layers."""
+    if candidate.container not in ("pytorch", "safetensors"):
+        return  # those have been read already
+    least = 2 * sum(tensor.numel() for tensor in expected.values())
+    size = candidate.path.stat().st_size
+    if least > 2 * size + HARMLESS_BYTES:
+        raise candidate.error(
+            f"would take {least} bytes or more in memory and has {size}: its weights are one and "
+            "the same under many names"
+        )
 
 
 def build_module(
@@ -37,30 +91,8 @@ def build_module(
             finite.
         StorageDamage: the file does not hold them.
     """
-    try:
-        module = from_config(reading.config, device="meta")
-    except ConfigError as error:
-        raise candidate.error(f"its configuration is not usable: {error}") from None
+    module = outline(candidate, reading)
     expected, tensors = module.state_dict(), reading.tensors
-    for problem, names in (
-        ("lacks", expected.keys() - tensors.keys()),
-        ("has unexpected", tensors.keys() - expected.keys()),
-    ):
-        if names:
-            shown = ", ".join(name[:80] for name in sorted(names)[:4])
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise candidate.error(
-                f"{problem} tensor{'s' if len(names) > 1 else ''} {shown}{more}: "
-                f"weights and configuration ({reading.config['architecture']}) do not belong "
-                "together"
-            )
-    for name, value in tensors.items():
-        if isinstance(value, StoredTensor):
-            _check(candidate, name, value.shape, value.dtype, expected[name])
-            if not value.holds_its_elements():
-                raise candidate.error(
-                    f"tensor {name} of shape {list(value.shape)} does not hold its elements"
-                )
     loaded = {name: _value(tensors[name]) for name in expected}
     for name, tensor in loaded.items():
         _check(candidate, name, tuple(tensor.shape), tensor.dtype, expected[name])

@@ -13,7 +13,7 @@ from ..errors import CheckpointError
 from ..nn.factory import QRNNModule
 from . import native
 from .awd_lstm import SPLIT, AwdLstm
-from .building import build_module
+from .building import build_module, outline
 from .candidate import WAYS, Candidate, open_candidate
 from .fastai1 import Fastai1
 from .fastai2 import Fastai2
@@ -114,8 +114,11 @@ def recognise_checkpoint(path: str | os.PathLike[str], given: Given | None = Non
                 raise CheckpointError(
                     f"records everything itself: leave out {FLAGS[next(iter(given.said()))]}"
                 )
-            return Recognised(candidate, native.read_native(candidate), None)
-        return _recognise(candidate, given)
+            found = Recognised(candidate, native.read_native(candidate), None)
+        else:
+            found = _recognise(candidate, given)
+        outline(candidate, found.reading)
+        return found
     except StorageDamage as error:
         raise candidate.error(f"is a truncated or damaged file: {error}") from None
     except CheckpointError as error:

@@ -12,8 +12,11 @@ from typing import Any
 import safetensors
 
 from ..errors import CheckpointError
-from .stored import Place, Storage, StoredTensor
+from .stored import MAX_RANK, Place, Storage, StoredTensor
 from .untrusted_text import is_name, shown
+
+MAX_HEADER = 2**22
+"""Bytes. Names and sizes of the largest models take a hundredth of that."""
 
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
@@ -41,6 +44,11 @@ def read_safetensors(file: Path, size: int) -> tuple[dict[str, str], dict[str, S
             f"{file}: is a truncated or damaged safetensors file: its header needs "
             f"{announced} bytes, the file has {size}"
         )
+    if announced > MAX_HEADER:
+        raise CheckpointError(
+            f"{file}: has a header of {announced} bytes, expected at most {MAX_HEADER}: is it a "
+            "checkpoint?"
+        )
     try:
         with safetensors.safe_open(file, framework="np") as archive:
             metadata = dict(archive.metadata() or {})
@@ -66,6 +74,8 @@ def _safetensor(file: Path, begin: int, name: str, entry: Mapping[str, Any]) -> 
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"tensor {name[:60]} is of type {entry['dtype']}, which is not supported")
     shape, (first, last) = entry["shape"], entry["data_offsets"]
+    if len(shape) > MAX_RANK:
+        raise ValueError(f"tensor {shown(name, 60)} has {len(shape)} axes, at most {MAX_RANK}")
     storage = Storage(name, _DTYPES[entry["dtype"]], math.prod(shape))
     storage.place = Place(file, begin + first, last - first)
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
