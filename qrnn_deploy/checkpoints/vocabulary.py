@@ -18,7 +18,7 @@ from ..errors import CheckpointError
 from .pickle_data import read_pickle
 from .pickle_names import PickleDamage, PickleRefusal, Shell
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 16 * 2**20
 
 
 def read_vocabulary(path: str, size: int) -> list[str]:
