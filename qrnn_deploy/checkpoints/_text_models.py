@@ -29,6 +29,12 @@ FORWARD = (
 )
 
 
+IN_ORDER = (
+    "texts in reading order: a classifier trained on reversed text has the same file, and takes "
+    "its texts reversed"
+)
+
+
 @dataclass(frozen=True)
 class Trunk:
     """Embedding and stack of a model of text.
@@ -149,6 +155,7 @@ class Trunk:
         assumed = extra.pop("assumed", ())
         notes = extra.pop("notes", ())
         self.names.refuse_the_rest()
+        order = IN_ORDER if architecture == "QRNNClassifier" else FORWARD
         both = ("both directions",) if self.ways == 2 else ()
         return Reading(
             configuration(architecture, **self.arguments(given), **extra),
@@ -156,7 +163,7 @@ class Trunk:
             inferred=(f"{self.vocab_size} tokens", *inferred(self.stack), *both, *said),
             assumed=(
                 *assumed,
-                *((FORWARD,) if given.direction is None and self.ways == 1 else ()),
+                *((order,) if given.direction is None and self.ways == 1 else ()),
             ),
             notes=tuple(notes),
             checks=(partial(stale_note, self.linears),),
