@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .gates import paper_bias, paper_weight
 from .layer_shapes import Stack
 from .reading import Names
-from .tables import WeightTable
+from .tables import WeightTable, same_numbers
 
 _WEIGHTS = ("weight_raw", "module.weight_raw", "module.weight", "weight")
 _BIASES = ("module.bias", "bias")
@@ -69,10 +68,8 @@ class Linear:
 
     def is_stale(self) -> bool:
         """Whether there is a copy and it is not the trained weight; reads both."""
-        if self.copy is None:
-            return False
-        trained, copy = self.table.tensors[self.weight], self.table.tensors[self.copy]
-        return not trained.is_same(copy) and not torch.equal(trained.load(), copy.load())
+        tensors = self.table.tensors
+        return self.copy is not None and not same_numbers(tensors[self.weight], tensors[self.copy])
 
     def tensors(self, gates: int, window: int) -> dict[str, Callable[[], Tensor]]:
         """``weight`` and ``bias`` of our layer, read when they are called."""

@@ -16,7 +16,7 @@ from ._stacks import Facts, inferred
 from .given import Given
 from .layer_shapes import Stack, possibilities, refuse
 from .reading import Names, Reading, configuration
-from .tables import Lazy, WeightTable
+from .tables import WeightTable, same_numbers
 from .vocabulary import read_vocabulary
 
 Tensors = dict[str, Callable[[], Tensor]]
@@ -205,13 +205,6 @@ def language_model(trunk: Trunk, decoder: str, given: Given) -> Reading:
         *(() if has_bias else ("no decoder bias",)),
     )
     return trunk.reading("QRNNLanguageModel", given, tensors, tied=tied, inferred=said)
-
-
-def same_numbers(a: Lazy, b: Lazy) -> bool:
-    """Whether two tensors are equal; both are read unless they are the same in the file."""
-    return a.is_same(b) or (
-        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.load(), b.load())
-    )
 
 
 def levels(table: WeightTable, prefix: str, inner: str) -> list[tuple[str, ...]]:

@@ -55,6 +55,13 @@ class Lazy(Protocol):
         ...
 
 
+def same_numbers(a: Lazy, b: Lazy) -> bool:
+    """Whether two tensors are equal; both are read unless they are the same in the file."""
+    return a.is_same(b) or (
+        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.load(), b.load())
+    )
+
+
 @dataclass(frozen=True)
 class InMemory:
     """A tensor that is there already, as a :class:`Lazy`."""
@@ -94,10 +101,6 @@ class WeightTable:
     tensors: Mapping[str, Lazy]
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     where: str = ""
-
-    def names(self) -> list[str]:
-        """All names, sorted."""
-        return sorted(self.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of a tensor."""
