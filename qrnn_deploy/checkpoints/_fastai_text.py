@@ -32,19 +32,6 @@ def prefix_of(table: WeightTable) -> str | None:
     return None
 
 
-def trunk_of(table: WeightTable, names: Names, prefix: str, inner: str) -> Trunk:
-    """Embedding and layers.
-
-    Args:
-        table: the weights.
-        names: theirs.
-        prefix: as from :func:`prefix_of`.
-        inner: ``layers.0.``, or nothing for MultiFiT's older form.
-    """
-    embedding = [f"{prefix}encoder.weight", f"{prefix}encoder_dp.emb.weight"]
-    return Trunk.find(names, embedding, levels(table, prefix, inner))
-
-
 def read_text_model(
     table: WeightTable, given: Given, what: str, inner: str, generation: int
 ) -> list[Reading]:
@@ -54,7 +41,7 @@ def read_text_model(
         table: recognised weights.
         given: what the user said.
         what: name of the format.
-        inner: as in :func:`trunk_of`.
+        inner: ``layers.0.``, or nothing for MultiFiT's older form.
         generation: 1 or 2 of fastai, which decides how a classifier pads.
 
     Raises:
@@ -62,7 +49,8 @@ def read_text_model(
     """
     names = Names(table, what)
     prefix = prefix_of(table) or ""
-    trunk = trunk_of(table, names, prefix, inner)
+    embedding = [f"{prefix}encoder.weight", f"{prefix}encoder_dp.emb.weight"]
+    trunk = Trunk.find(names, embedding, levels(table, prefix, inner))
     if table.matching(r"1\.layers\..*"):
         return [_classifier(trunk, given, generation)]
     useless = [n for n in ("classes", "pad_token", "bptt", "max_len") if n in given.said()]
