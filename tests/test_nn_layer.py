@@ -262,9 +262,9 @@ def test_refused_inputs() -> None:
         ((x.double(),), "x has dtype torch.float64, expected torch.float32"),
         ((x, good.c), "state is a Tensor, expected a LayerState"),
         ((x, None, [9, 9, 9, 9]), "lengths is a list, expected a tensor"),
-        ((x, good._replace(c=good.c[:2])), r"state.c has shape \[2, 5\], expected \[4, 5\]"),
-        ((x, good._replace(c=good.c.double())), "c0 has dtype torch.float64"),
-        ((x, good._replace(x=None)), "state.x is None, expected a tensor for window 2"),
+        ((x, good._replace(c=good.c[:2])), r"state.c is torch.float32 \[2, 5\], expected .* \[4, 5\]"),
+        ((x, good._replace(c=good.c.double())), "state.c is torch.float64"),
+        ((x, good._replace(x=None)), "state.x is None, expected a tensor in this layer"),
         ((x, good._replace(x=good.x[:, :, :1])), r"state.x is torch.float32 \[4, 1, 1\]"),
         ((x, good._replace(x=good.x.half())), r"state.x is torch.float16"),
         ((x, None, LENGTHS[:2]), r"lengths is torch.int64 \[2\], expected torch.int64 \[4\]"),
@@ -276,5 +276,5 @@ def test_refused_inputs() -> None:
         with pytest.raises(InputError, match=message) as caught:
             layer(*arguments)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"state.x is given, expected None for window 1"):
+    with pytest.raises(InputError, match=r"state.x is given, expected None in this layer"):
         layer_of()(x, good)

@@ -2,8 +2,8 @@
 
 A user's module calls our layers somewhere deep inside and throws their state away. While a
 :class:`Binding` is active (``with bound(binding): model(x)``), every
-:class:`~qrnn_deploy.nn.QRNNLayer` asks it for the state to start from and hands it the state
-that results, so a graph can take its state from named inputs without the module knowing.
+:class:`~qrnn_deploy.nn.recurrent.RecurrentLayer` asks it for the state to start from and hands it
+the state that results, so a graph can take its state from named inputs without the module knowing.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .layer import LayerState, QRNNLayer
+    from .recurrent import RecurrentLayer
 
 
 class Binding:
     """Base class: sees every call of a layer and changes nothing."""
 
     def enter(
-        self, layer: QRNNLayer, x: Tensor, state: LayerState | None, lengths: Tensor | None
-    ) -> tuple[Tensor, LayerState | None, Tensor | None]:
+        self, layer: RecurrentLayer, x: Tensor, state: Any, lengths: Tensor | None
+    ) -> tuple[Tensor, Any, Tensor | None]:
         """Called before a layer computes.
 
         Args:
@@ -38,11 +38,11 @@ class Binding:
         """
         return x, state, lengths
 
-    def gates(self, layer: QRNNLayer, gates: Tensor) -> Tensor:
+    def gates(self, layer: RecurrentLayer, gates: Tensor) -> Tensor:
         """Called with the packed pre-activations [T, B, G*H]; returns those to use."""
         return gates
 
-    def leave(self, layer: QRNNLayer, y: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    def leave(self, layer: RecurrentLayer, y: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Called after a layer computed y [T, B, H] and its new state; returns those to use."""
         return y, state
 

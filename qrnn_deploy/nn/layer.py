@@ -16,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..pooling.spec import ACTIVATIONS, FORWARD, POOLINGS, REVERSE
-from ..pooling.torch_loops import length_range
+from ..pooling.spec import ACTIVATIONS, POOLINGS
 from ..pooling.torch_op import pool, state_dtype
 from . import config as check
-from .binding import active_binding
+from .recurrent import RecurrentLayer, StatePart
 from .window import form_windows
 
 ZONEOUT_EVAL = ("identity", "expectation")
@@ -41,7 +39,7 @@ class LayerState(NamedTuple):
     x: Tensor | None
 
 
-class QRNNLayer(nn.Module):
+class QRNNLayer(RecurrentLayer):
     """A QRNN layer in one direction.
 
     ``weight`` [G*H, k*input_size] holds the gates as rows, in the order of
@@ -68,6 +66,9 @@ class QRNNLayer(nn.Module):
     Raises:
         ConfigError: an argument is out of range.
     """
+
+    family = "QRNN"
+    state_type = LayerState
 
     def __init__(
         self,
@@ -126,16 +127,6 @@ class QRNNLayer(nn.Module):
             nn.init.constant_(self.bias[forget : forget + self.hidden_size], self.forget_bias)
 
     @property
-    def direction(self) -> int:
-        """1 or -1, as the operator takes it."""
-        return REVERSE if self.reverse else FORWARD
-
-    @property
-    def streams(self) -> bool:
-        """Whether chunks of a sequence, fed from its start, give what the whole gives."""
-        return not self.reverse
-
-    @property
     def zoneout_scale(self) -> float:
         """The operator's attribute: 1 - zoneout in eval mode with ``expectation``, else 1."""
         expectation = self.zoneout_eval == "expectation" and not self.training
@@ -163,67 +154,47 @@ class QRNNLayer(nn.Module):
         shown = {k: v for k, v in self.config().items() if k != "architecture"}
         return ", ".join(f"{k}={v}" for k, v in shown.items())
 
-    def initial_state(self, batch_size: int) -> LayerState:
-        """The state before a sequence: zeros in this layer's types and on its device."""
-        c = self.weight.new_zeros(
-            (batch_size, self.hidden_size), dtype=state_dtype(self.weight.dtype)
-        )
+    def state_parts(self) -> tuple[StatePart, ...]:
+        """c, and x for a window above 1."""
+        c = StatePart("c", (self.hidden_size,))
         if self.window == 1:
-            return LayerState(c, None)
-        return LayerState(c, self.weight.new_zeros((batch_size, self.window - 1, self.input_size)))
+            return (c,)
+        return (c, StatePart("x", (self.window - 1, self.input_size), recurrent=False))
 
-    def forward(
-        self, x: Tensor, state: LayerState | None = None, lengths: Tensor | None = None
+    def facts(self) -> dict[str, Any]:
+        """See :meth:`RecurrentLayer.facts`."""
+        return {
+            "op_type": self.spec.op_type,
+            "pooling": self.pooling,
+            "activation": self.activation,
+            "zoneout_scale": self.zoneout_scale,
+            "window": self.window,
+        }
+
+    def walk(
+        self, x: Tensor, state: LayerState | None, lengths: Tensor | None
     ) -> tuple[Tensor, LayerState]:
-        """Run over a sequence or the next chunk of one.
-
-        Args:
-            x: [T, B, input_size], or [B, T, input_size] with ``batch_first``.
-            state: from :meth:`initial_state` or an earlier call; None starts a sequence. The
-                chunks of a reverse layer are fed from the end of the sequence.
-            lengths: [B] int64, steps that count in each row; None means T everywhere. What
-                lies past them influences nothing.
-
-        Returns:
-            y [T, B, H] (or [B, T, H]), 0 past the lengths, and the state after the last step.
-
-        Raises:
-            InputError: x, state or lengths has a wrong rank, size or dtype.
-        """
-        self._check_input(x)
-        if self.batch_first:
-            x = x.transpose(0, 1)
-        binding = active_binding()
-        if binding is not None:
-            x, state, lengths = binding.enter(self, x, state, lengths)
-        self._check_state(x, state)
-        self._check_lengths(x, lengths)
-
-        if lengths is not None and self.training:
-            # Its gates get no gradient, but 0 * NaN in the weight's gradient would be NaN.
-            past = torch.arange(x.shape[0], device=x.device)[:, None] >= lengths
-            x = x.masked_fill(past[:, :, None], 0.0)
+        """See :meth:`RecurrentLayer.walk`."""
         windows, last_inputs = form_windows(
             x, None if state is None else state.x, lengths, self.window, self.reverse
         )
-        gates = F.linear(windows, self.weight, self.bias)
-        if binding is not None:
-            gates = binding.gates(self, gates)
+        gates = self.seen(F.linear(windows, self.weight, self.bias))
         if self.training and self.zoneout > 0:
             gates = self._zone_out(gates)
         if state is None:
             c0 = gates.new_zeros((gates.shape[1], self.hidden_size), dtype=state_dtype(gates.dtype))
         else:
             c0 = state.c
-        if lengths is None:
-            lengths = torch.full((x.shape[1],), x.shape[0], dtype=torch.int64, device=x.device)
         y, c_T = pool(
-            self.spec, gates, c0, lengths, self.direction, self.activation, self.zoneout_scale
+            self.spec,
+            gates,
+            c0,
+            self.full_lengths(x, lengths),
+            self.direction,
+            self.activation,
+            self.zoneout_scale,
         )
-        new_state = LayerState(c_T, last_inputs)
-        if binding is not None:
-            y, new_state = binding.leave(self, y, new_state)
-        return (y.transpose(0, 1) if self.batch_first else y), new_state
+        return y, LayerState(c_T, last_inputs)
 
     def _zone_out(self, gates: Tensor) -> Tensor:
         """Shut a random subset: f = 1 there (and i = 0), so c stays exactly what it was."""
@@ -234,60 +205,3 @@ class QRNNLayer(nn.Module):
                 index = self.spec.gates.index(gate)
                 parts[index] = parts[index].masked_fill(kept, value)
         return torch.cat(parts, dim=-1)
-
-    def _check_input(self, x: Tensor) -> None:
-        layout = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
-        if x.dim() != 3 or x.shape[2] != self.input_size:
-            raise InputError(
-                f"QRNNLayer: x has shape {list(x.shape)}, expected {layout.format(self.input_size)}"
-            )
-        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(
-                f"QRNNLayer: x has dtype {x.dtype}, expected {self.weight.dtype}: "
-                "convert the input or the model"
-            )
-
-    def _check_state(self, x: Tensor, state: LayerState | None) -> None:
-        """Ranks and sizes; the operator checks the type of c."""
-        if state is None:
-            return
-        if not isinstance(state, LayerState):
-            raise InputError(f"QRNNLayer: state is a {type(state).__name__}, expected a LayerState")
-        batch = x.shape[1]
-        if state.c.dim() != 2 or state.c.shape[0] != batch or state.c.shape[1] != self.hidden_size:
-            raise InputError(
-                f"QRNNLayer: state.c has shape {list(state.c.shape)}, "
-                f"expected [{batch}, {self.hidden_size}]"
-            )
-        extra = self.window - 1
-        if (state.x is None) != (extra == 0):
-            raise InputError(
-                f"QRNNLayer: state.x is {'None' if state.x is None else 'given'}, "
-                f"expected {'None' if extra == 0 else 'a tensor'} for window {self.window}"
-            )
-        if state.x is not None and (
-            state.x.dim() != 3
-            or state.x.shape[0] != batch
-            or state.x.shape[1] != extra
-            or state.x.shape[2] != self.input_size
-            or state.x.dtype != x.dtype
-        ):
-            raise InputError(
-                f"QRNNLayer: state.x is {state.x.dtype} {list(state.x.shape)}, "
-                f"expected {x.dtype} [{batch}, {extra}, {self.input_size}]"
-            )
-
-    def _check_lengths(self, x: Tensor, lengths: Tensor | None) -> None:
-        """What the operator would check, before rows are picked by it; no values in a trace."""
-        if lengths is None:
-            return
-        steps, batch = x.shape[0], x.shape[1]
-        if not isinstance(lengths, Tensor):
-            raise InputError(f"QRNNLayer: lengths is a {type(lengths).__name__}, expected a tensor")
-        if lengths.dtype != torch.int64 or lengths.dim() != 1 or lengths.shape[0] != batch:
-            raise InputError(
-                f"QRNNLayer: lengths is {lengths.dtype} {list(lengths.shape)}, "
-                f"expected torch.int64 [{batch}]"
-            )
-        if not torch.compiler.is_compiling():
-            length_range("QRNNLayer", lengths, steps)
