@@ -1,7 +1,7 @@
-// The pooling kernel against the memory traffic that it cannot avoid: a loop that reads three
-// arrays and writes one, of the sizes of the gates and of h.
+// The pooling kernel against the memory traffic that it cannot avoid: a loop that reads as many
+// arrays as there are gates and writes one, of the sizes of the gates and of h.
 //
-//   pool_bench [--json] [--rounds N] [T B H]
+//   pool_bench [--json] [--rounds N] [--pooling fo|sru] [T B H]
 //
 // Both use the same memory in alternation, so that caches and pages are in the same state, and the
 // same threads. Figures are medians over the rounds; the smallest and largest follow. The stream
@@ -32,6 +32,14 @@ struct Sizes {
     int64_t T = 512, B = 8, H = 640;
     int64_t items() const { return T * B * H; }
 };
+
+struct Kind {
+    const char* name;
+    qrnn::Pooling pooling;
+    qrnn::Activation activation;  // the operator's default
+};
+constexpr Kind kKinds[] = {{"fo", qrnn::Pooling::kFO, qrnn::Activation::kTanh},
+                           {"sru", qrnn::Pooling::kSRU, qrnn::Activation::kIdentity}};
 
 // A second thread that waits for work without sleeping, as those of ONNX Runtime's pool do.
 class Helper {
@@ -66,68 +74,93 @@ class Helper {
     std::thread thread_;
 };
 
-// out = a + b + c over n floats, n a multiple of 16, all 64-byte aligned, with the widest vectors
-// that the machine has.
-using Stream = void (*)(const float* a, const float* b, const float* c, float* out, int64_t n);
+// out = the sum of the arrays at in, in + stride, ... over n floats, n a multiple of 16, all
+// 64-byte aligned, with the widest vectors that the machine has.
+using Stream = void (*)(const float* in, int64_t stride, float* out, int64_t n);
 
 typedef float Vector __attribute__((vector_size(64)));
 
-void stream_plain(const float* a, const float* b, const float* c, float* out, int64_t n) {
+template <int kArrays>
+void stream_plain(const float* in, int64_t stride, float* out, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
-        *reinterpret_cast<Vector*>(out + i) = *reinterpret_cast<const Vector*>(a + i) +
-                                              *reinterpret_cast<const Vector*>(b + i) +
-                                              *reinterpret_cast<const Vector*>(c + i);
+        Vector sum = *reinterpret_cast<const Vector*>(in + i);
+        for (int k = 1; k < kArrays; ++k) {
+            sum += *reinterpret_cast<const Vector*>(in + k * stride + i);
+        }
+        *reinterpret_cast<Vector*>(out + i) = sum;
     }
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) void stream_avx2(const float* a, const float* b, const float* c,
-                                                 float* out, int64_t n) {
+template <int kArrays>
+__attribute__((target("avx2"))) void stream_avx2(const float* in, int64_t stride, float* out,
+                                                 int64_t n) {
     for (int64_t i = 0; i < n; i += 8) {
-        _mm256_store_ps(out + i,
-                        _mm256_add_ps(_mm256_add_ps(_mm256_load_ps(a + i), _mm256_load_ps(b + i)),
-                                      _mm256_load_ps(c + i)));
+        __m256 sum = _mm256_load_ps(in + i);
+        for (int k = 1; k < kArrays; ++k) {
+            sum = _mm256_add_ps(sum, _mm256_load_ps(in + k * stride + i));
+        }
+        _mm256_store_ps(out + i, sum);
     }
 }
 
-__attribute__((target("avx512f"))) void stream_avx512(const float* a, const float* b,
-                                                      const float* c, float* out, int64_t n) {
+template <int kArrays>
+__attribute__((target("avx512f"))) void stream_avx512(const float* in, int64_t stride, float* out,
+                                                      int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
-        _mm512_store_ps(out + i,
-                        _mm512_add_ps(_mm512_add_ps(_mm512_load_ps(a + i), _mm512_load_ps(b + i)),
-                                      _mm512_load_ps(c + i)));
+        __m512 sum = _mm512_load_ps(in + i);
+        for (int k = 1; k < kArrays; ++k) {
+            sum = _mm512_add_ps(sum, _mm512_load_ps(in + k * stride + i));
+        }
+        _mm512_store_ps(out + i, sum);
     }
 }
 
-__attribute__((target("avx512f"))) void non_temporal_avx512(const float* a, const float* b,
-                                                            const float* c, float* out, int64_t n) {
+template <int kArrays>
+__attribute__((target("avx512f"))) void non_temporal_avx512(const float* in, int64_t stride,
+                                                            float* out, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
-        _mm512_stream_ps(out + i,
-                         _mm512_add_ps(_mm512_add_ps(_mm512_load_ps(a + i), _mm512_load_ps(b + i)),
-                                       _mm512_load_ps(c + i)));
+        __m512 sum = _mm512_load_ps(in + i);
+        for (int k = 1; k < kArrays; ++k) {
+            sum = _mm512_add_ps(sum, _mm512_load_ps(in + k * stride + i));
+        }
+        _mm512_stream_ps(out + i, sum);
     }
     _mm_sfence();
 }
 
-void non_temporal_sse(const float* a, const float* b, const float* c, float* out, int64_t n) {
+template <int kArrays>
+void non_temporal_sse(const float* in, int64_t stride, float* out, int64_t n) {
     for (int64_t i = 0; i < n; i += 4) {
-        _mm_stream_ps(out + i, _mm_add_ps(_mm_add_ps(_mm_load_ps(a + i), _mm_load_ps(b + i)),
-                                          _mm_load_ps(c + i)));
+        __m128 sum = _mm_load_ps(in + i);
+        for (int k = 1; k < kArrays; ++k) {
+            sum = _mm_add_ps(sum, _mm_load_ps(in + k * stride + i));
+        }
+        _mm_stream_ps(out + i, sum);
     }
     _mm_sfence();
 }
 
+template <int kArrays>
 Stream plain_stream() {
-    if (__builtin_cpu_supports("avx512f")) return stream_avx512;
-    return __builtin_cpu_supports("avx2") ? stream_avx2 : stream_plain;
+    if (__builtin_cpu_supports("avx512f")) return stream_avx512<kArrays>;
+    return __builtin_cpu_supports("avx2") ? stream_avx2<kArrays> : stream_plain<kArrays>;
 }
 
+template <int kArrays>
 Stream non_temporal_stream() {
-    return __builtin_cpu_supports("avx512f") ? non_temporal_avx512 : non_temporal_sse;
+    return __builtin_cpu_supports("avx512f") ? non_temporal_avx512<kArrays>
+                                             : non_temporal_sse<kArrays>;
 }
 #else
-Stream plain_stream() { return stream_plain; }
-Stream non_temporal_stream() { return stream_plain; }  // no portable form of it
+template <int kArrays>
+Stream plain_stream() {
+    return stream_plain<kArrays>;
+}
+template <int kArrays>
+Stream non_temporal_stream() {
+    return stream_plain<kArrays>;  // no portable form of it
+}
 #endif
 
 double milliseconds(const std::function<void()>& work) {
@@ -174,14 +207,20 @@ struct Result {
 
 class Bench {
   public:
-    explicit Bench(const Sizes& sizes) : sizes_(sizes), lengths_(sizes.B, sizes.T) {
+    Bench(const Kind& kind, const Sizes& sizes)
+        : kind_(kind), sizes_(sizes), lengths_(sizes.B, sizes.T) {
+        const int arrays = qrnn::gate_count(kind.pooling);
         const size_t bytes = static_cast<size_t>(sizes.items()) * sizeof(float);
-        gates_ = static_cast<float*>(std::aligned_alloc(64, 3 * bytes));
+        plain_ = arrays == 3 ? plain_stream<3>() : plain_stream<4>();
+        direct_ = arrays == 3 ? non_temporal_stream<3>() : non_temporal_stream<4>();
+        gates_ = static_cast<float*>(std::aligned_alloc(64, arrays * bytes));
         h_ = static_cast<float*>(std::aligned_alloc(64, bytes));
         if (gates_ == nullptr || h_ == nullptr) std::abort();
         std::mt19937 random(1);
         std::normal_distribution<float> normal(0.0f, 2.0f);
-        for (int64_t i = 0; i < 3 * sizes.items(); ++i) gates_[i] = normal(random);
+        for (int64_t i = 0; i < arrays * sizes.items(); ++i) gates_[i] = normal(random);
+        parameters_.resize(static_cast<size_t>(4 * sizes.H));
+        for (float& x : parameters_) x = normal(random) / 2;
         std::memset(h_, 0, bytes);
         c0_.assign(static_cast<size_t>(sizes.B * sizes.H), 0.0f);
         c_T_ = c0_;
@@ -197,8 +236,8 @@ class Bench {
         Result result{threads, {}, {}, {}};
         for (int round = -2; round < rounds; ++round) {  // two to warm up
             const double pool = milliseconds([&] { run_pool(threads); });
-            const double plain = milliseconds([&] { run_stream(threads, plain_stream()); });
-            const double direct = milliseconds([&] { run_stream(threads, non_temporal_stream()); });
+            const double plain = milliseconds([&] { run_stream(threads, plain_); });
+            const double direct = milliseconds([&] { run_stream(threads, direct_); });
             if (round < 0) continue;
             result.pool.values.push_back(pool);
             result.stream.values.push_back(plain);
@@ -221,12 +260,16 @@ class Bench {
 
     void run_pool(int threads) {
         qrnn::PoolArguments a;
+        a.pooling = kind_.pooling;
+        a.activation = kind_.activation;
         a.steps = sizes_.T;
         a.batch = sizes_.B;
         a.hidden = sizes_.H;
         a.gates = gates_;
         a.c0 = c0_.data();
         a.lengths = lengths_.data();
+        a.weight_c = parameters_.data();
+        a.bias = parameters_.data() + 2 * sizes_.H;
         a.h = h_;
         a.c_T = c_T_.data();
         const qrnn::PoolPlan plan = qrnn::plan_pool(a, threads, qrnn::best_isa());
@@ -241,14 +284,16 @@ class Bench {
         both(threads, [&](int thread) {
             const int64_t begin = thread * share;
             const int64_t count = thread + 1 == threads ? n - begin : share;
-            loop(gates_ + begin, gates_ + n + begin, gates_ + 2 * n + begin, h_ + begin, count);
+            loop(gates_ + begin, n, h_ + begin, count);
         });
     }
 
+    const Kind kind_;
     const Sizes sizes_;
+    Stream plain_, direct_;
     float* gates_ = nullptr;
     float* h_ = nullptr;
-    std::vector<float> c0_, c_T_;
+    std::vector<float> c0_, c_T_, parameters_;
     std::vector<int64_t> lengths_;
     Helper helper_;
 };
@@ -271,40 +316,51 @@ std::string json_spread(const Times& times) {
 int main(int argc, char** argv) {
     bool json = false;
     int rounds = 51;
+    const Kind* kind = &kKinds[0];
     std::vector<int64_t> numbers;
     for (int i = 1; i < argc; ++i) {
         if (std::strcmp(argv[i], "--json") == 0) {
             json = true;
         } else if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
             rounds = std::max(1, std::atoi(argv[++i]));
+        } else if (std::strcmp(argv[i], "--pooling") == 0 && i + 1 < argc) {
+            const std::string wanted = argv[++i];
+            kind = nullptr;
+            for (const Kind& known : kKinds) {
+                if (wanted == known.name) kind = &known;
+            }
         } else {
             numbers.push_back(std::atoll(argv[i]));
         }
     }
     Sizes sizes;
     if (numbers.size() == 3) sizes = {numbers[0], numbers[1], numbers[2]};
-    if ((!numbers.empty() && numbers.size() != 3) || sizes.items() <= 0 ||
+    if (kind == nullptr || (!numbers.empty() && numbers.size() != 3) || sizes.items() <= 0 ||
         sizes.items() % 16 != 0) {
-        std::fprintf(stderr, "usage: %s [--json] [--rounds N] [T B H], T*B*H a multiple of 16\n",
+        std::fprintf(stderr,
+                     "usage: %s [--json] [--rounds N] [--pooling fo|sru] [T B H], T*B*H a multiple "
+                     "of 16\n",
                      argv[0]);
         return 2;
     }
     std::vector<Result> results;
     {
-        Bench bench(sizes);
+        Bench bench(*kind, sizes);
         for (int threads : {1, 2}) results.push_back(bench.run(threads, rounds));
     }
-    const double bytes = static_cast<double>(sizes.items()) * 4 * sizeof(float);
+    const double bytes =
+        static_cast<double>(sizes.items()) * sizeof(float) * (qrnn::gate_count(kind->pooling) + 1);
     if (json) {
         std::printf(
-            "{\"T\": %lld, \"B\": %lld, \"H\": %lld, \"isa\": \"%s\", \"rounds\": %d, "
+            "{\"pooling\": \"%s\", \"T\": %lld, \"B\": %lld, \"H\": %lld, \"isa\": \"%s\", "
+            "\"rounds\": %d, "
             "\"results\": [",
-            static_cast<long long>(sizes.T), static_cast<long long>(sizes.B),
+            kind->name, static_cast<long long>(sizes.T), static_cast<long long>(sizes.B),
             static_cast<long long>(sizes.H), qrnn::isa_name(qrnn::best_isa()), rounds);
     } else {
         std::printf(
-            "fo-pooling, float32, T=%lld B=%lld H=%lld, %s, %d rounds: median (min to max)\n",
-            static_cast<long long>(sizes.T), static_cast<long long>(sizes.B),
+            "%s-pooling, float32, T=%lld B=%lld H=%lld, %s, %d rounds: median (min to max)\n",
+            kind->name, static_cast<long long>(sizes.T), static_cast<long long>(sizes.B),
             static_cast<long long>(sizes.H), qrnn::isa_name(qrnn::best_isa()), rounds);
     }
     for (const Result& result : results) {

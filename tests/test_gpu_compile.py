@@ -16,8 +16,9 @@ import pytest
 
 BUILD = Path(__file__).parents[1] / "build/dev"
 ARCHITECTURES = {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
-KERNELS = {"float32": 32, "float16": 48, "bfloat16": 48}
-"""4 poolings x tanh or not x (step, walk, scan, chain), in 16 bits also step and walk by pairs."""
+KERNELS = {"float32": 32 + 12, "float16": 48 + 24, "bfloat16": 48 + 24}
+"""4 poolings x tanh or not x (step, walk, scan, chain), in 16 bits also step and walk by pairs; and
+3 forms of SRU x tanh or not x (step, walk), in 16 bits twice."""
 
 THREADS = {"step": 256, "walk": 256, "scan": 512, "chain": 256}
 

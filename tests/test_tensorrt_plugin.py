@@ -20,10 +20,11 @@ from onnx import TensorProto, helper
 
 from qrnn_deploy.engines.plugin import find_plugin
 from qrnn_deploy.errors import EngineError
-from qrnn_deploy.pooling.spec import BY_OP_TYPE, DOMAIN, POOLINGS
+from qrnn_deploy.pooling.spec import BY_OP_TYPE, DOMAIN, OPERATORS
 
 HELPER = Path(__file__).with_name("tensorrt_registry.py")
 EXPORTED = Path(__file__).with_name("data") / "v1"
+OURS = {op for op, spec in BY_OP_TYPE.items() if spec.has_kernel}
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +125,8 @@ def test_registry_lists_the_creators(library: Path) -> None:
     needs.tensorrt_rtx()
     run = Rtx(library, "creators")
     assert run.code == 0, run.stderr
-    assert set(run.answers["creators"]) == set(BY_OP_TYPE)
-    assert len(BY_OP_TYPE) == 4
+    assert set(run.answers["creators"]) == OURS
+    assert len(OURS) == 7
     for version, fields, kind in run.answers["creators"].values():
         assert version == "1"
         assert kind == "PLUGIN CREATOR_V3ONE"
@@ -138,7 +139,7 @@ def test_registry_lists_the_creators(library: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("op", BY_OP_TYPE)
+@pytest.mark.parametrize("op", sorted(OURS))
 def test_registry_creates_each_plugin(library: Path, op: str) -> None:
     needs.tensorrt_rtx()
     fields = {"direction": ["INT32", [-1]], "activation": ["CHAR", "relu"]}
@@ -146,7 +147,8 @@ def test_registry_creates_each_plugin(library: Path, op: str) -> None:
     assert run.code == 0, run.stderr
     assert run.answers["plugin"] == [op, "1", DOMAIN]
     assert run.answers["outputs"] == 2
-    description = f"{op} direction=-1 activation=relu zoneout_scale=1"
+    zoneout = " zoneout_scale=1" if "zoneout_scale" in BY_OP_TYPE[op].attributes else ""
+    description = f"{op} direction=-1 activation=relu{zoneout}"
     assert run.answers["metadata"] == description
     assert run.answers["kinds"] == [
         "PLUGIN_V3ONE_CORE",
@@ -185,12 +187,11 @@ def first_node(model: onnx.ModelProto) -> onnx.NodeProto:
 
 def description(node: onnx.NodeProto) -> str:
     given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    activation = given.get("activation", b"tanh").decode()
-    scale = f"{given.get('zoneout_scale', 1.0):g}"
-    return (
-        f"{node.op_type} direction={given.get('direction', 1)} activation={activation} "
-        f"zoneout_scale={scale}"
-    )
+    sru = node.op_type.startswith("SRU")
+    activation = given.get("activation", b"identity" if sru else b"tanh").decode()
+    zoneout = "" if sru else f" zoneout_scale={given.get('zoneout_scale', 1.0):g}"
+    direction = given.get("direction", 1)
+    return f"{node.op_type} direction={direction} activation={activation}{zoneout}"
 
 
 def assert_created(run: Rtx, node: onnx.NodeProto) -> None:
@@ -213,21 +214,22 @@ def test_parser_creates_the_plugin_of_an_exported_file(
 
 
 def one_node(path: Path, pooling: str, **attributes: Any) -> onnx.NodeProto:
-    spec = POOLINGS[pooling]
-    node = helper.make_node(
-        spec.op_type, ["gates", "c0", "lengths"], ["h", "c_T"], name="the_node", domain=DOMAIN
-    )
+    spec = OPERATORS[pooling]
+    node = helper.make_node(spec.op_type, spec.inputs, ["h", "c_T"], name="the_node", domain=DOMAIN)
     attributes = {"plugin_version": "1", "plugin_namespace": DOMAIN, **attributes}
     node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     inputs = {
         "gates": (TensorProto.FLOAT, ["T", "B", 8 * spec.gate_count]),
         "c0": (TensorProto.FLOAT, ["B", 8]),
         "lengths": (TensorProto.INT64, ["B"]),
+        "weight_c": (TensorProto.FLOAT, [2, 8]),
+        "bias": (TensorProto.FLOAT, [2, 8]),
+        "skip": (TensorProto.FLOAT, ["T", "B", 8]),
     }
     graph = helper.make_graph(
         [node],
         "pooling",
-        [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()],
+        [helper.make_tensor_value_info(name, *inputs[name]) for name in spec.inputs],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("h", "c_T")],
     )
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
@@ -243,6 +245,9 @@ def one_node(path: Path, pooling: str, **attributes: Any) -> onnx.NodeProto:
         ("ifo", {"direction": -1, "activation": "relu", "zoneout_scale": 1.0}),
         ("if", {"direction": 1, "activation": "identity"}),
         ("fo", {}),
+        ("sru", {"direction": -1, "activation": "tanh"}),
+        ("sru_input", {"direction": -1, "activation": "relu"}),
+        ("sru_noskip", {}),
     ],
 )
 def test_parser_hands_every_attribute_over(

@@ -44,7 +44,7 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     const int group = static_cast<int>(context.block() % a.groups);
 
     if (context.thread() == 0) {
-        const uint32_t ticket = context.take_ticket(a.tickets + group);
+        const uint32_t ticket = context.take_ticket(a.chain.tickets + group);
         memcpy(extra, &ticket, sizeof ticket);
     }
     const L lane(a, static_cast<int64_t>(group) * Context::kWarp + x);
@@ -54,17 +54,17 @@ QRNN_HD void chain_kernel(Context& context, const GpuCall<T>& a) {
     const int chunk = static_cast<int>(ticket);
     const int begin = (chunk * a.warps + warp) * kSteps;
     const auto segment_at = [&](int k) {
-        return a.segments + (static_cast<int64_t>(k) * a.groups + group) * kWords + x;
+        return a.chain.segments + (static_cast<int64_t>(k) * a.groups + group) * kWords + x;
     };
     const auto state_at = [&](int anchor) {
-        return a.states +
+        return a.chain.states +
                (static_cast<int64_t>(anchor / kAnchorEvery) * a.groups + group) * kWords + x;
     };
 
     V c = chunk == 0 ? lane.state(a.c0) : M::set(0.0f);
     S span;
     {
-        typename S::Raw raw[kSteps][L::kGates] = {};
+        typename S::Raw raw[kSteps][L::kValues] = {};
         S::load(lane, begin, raw);
         put_segment<Context, kCount>(own + warp * kFloats, x, span.prepare(a, raw));
     }

@@ -59,8 +59,12 @@ __global__ void QRNN_BOUNDS(GpuRegime::kStep, 1) qrnn_step(const GpuCall<T> call
     step_kernel<T, P, kTanh, kCount>(context, call);
 }
 
+// Fewer where each thread holds the values of more steps.
+template <Pooling P>
+constexpr int kWalkBlocks = is_sru(P) ? 2 : 3;
+
 template <class T, Pooling P, bool kTanh, int kCount, int kAhead>
-__global__ void QRNN_BOUNDS(GpuRegime::kWalk, 3) qrnn_walk(const GpuCall<T> call) {
+__global__ void QRNN_BOUNDS(GpuRegime::kWalk, kWalkBlocks<P>) qrnn_walk(const GpuCall<T> call) {
     DeviceThread context;
     walk_kernel<T, P, kTanh, kCount, kAhead>(context, call);
 }
@@ -84,11 +88,12 @@ __global__ void QRNN_BOUNDS(GpuRegime::kChain, (kChainBlocks<P, kCount>))
     chain_kernel<T, P, kTanh, kCount, kSteps>(context, call);
 }
 
-// kScan and kChain move 16-bit channels in pairs or not at all (pairs_allowed).
-template <class T, int kCount>
-constexpr bool kSpansCompiled = sizeof(T) == 4 || kCount == 2;
+// Whether there are kScan and kChain (plan_fits).
+template <class T, Pooling P, int kCount>
+constexpr bool kSpansCompiled = !is_sru(P) && (sizeof(T) == 4 || kCount == 2);
 
-template <class T, Pooling P, bool kTanh, int kCount, int kAhead = kWalkAhead, int kSteps = kSpan>
+template <class T, Pooling P, bool kTanh, int kCount, int kAhead = walk_ahead(P),
+          int kSteps = kSpan>
 cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan,
                         char* workspace, cudaStream_t stream) {
     const int64_t lanes = a.batch * a.hidden;
@@ -105,7 +110,7 @@ cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& 
                      ? reinterpret_cast<const void*>(&qrnn_step<T, P, kTanh, kCount>)
                      : reinterpret_cast<const void*>(&qrnn_walk<T, P, kTanh, kCount, kAhead>);
         blocks = divide_up(lanes, block_threads * kCount);
-    } else if constexpr (kSpansCompiled<T, kCount>) {
+    } else if constexpr (kSpansCompiled<T, P, kCount>) {
         const ChainLayout layout =
             chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps, kSteps);
         blocks = layout.groups;
@@ -115,9 +120,9 @@ cudaError_t launch_plan(GpuCall<T> call, const PoolArguments& a, const GpuPlan& 
             blocks *= layout.chunks;
             kernel = reinterpret_cast<const void*>(&qrnn_chain<T, P, kTanh, kCount, kSteps>);
             shared += kSegmentBytes;
-            call.tickets = reinterpret_cast<uint32_t*>(workspace);
-            call.segments = reinterpret_cast<uint64_t*>(workspace + layout.segments);
-            call.states = reinterpret_cast<uint64_t*>(workspace + layout.states);
+            call.chain.tickets = reinterpret_cast<uint32_t*>(workspace);
+            call.chain.segments = reinterpret_cast<uint64_t*>(workspace + layout.segments);
+            call.chain.states = reinterpret_cast<uint64_t*>(workspace + layout.states);
             call.groups = static_cast<int>(layout.groups);
             const cudaError_t zeroed = cudaMemsetAsync(workspace, 0, layout.bytes, stream);
             if (zeroed != cudaSuccess) return zeroed;
@@ -154,6 +159,11 @@ cudaError_t launch_storage(const PoolArguments& a, const GpuPlan& plan, char* wo
         case Pooling::kFO: return launch_pooling<T, Pooling::kFO>(a, plan, workspace, stream);
         case Pooling::kIFO: return launch_pooling<T, Pooling::kIFO>(a, plan, workspace, stream);
         case Pooling::kIF: return launch_pooling<T, Pooling::kIF>(a, plan, workspace, stream);
+        case Pooling::kSRU: return launch_pooling<T, Pooling::kSRU>(a, plan, workspace, stream);
+        case Pooling::kSRUInput:
+            return launch_pooling<T, Pooling::kSRUInput>(a, plan, workspace, stream);
+        case Pooling::kSRUNoSkip:
+            return launch_pooling<T, Pooling::kSRUNoSkip>(a, plan, workspace, stream);
     }
     return cudaErrorInvalidValue;
 }

@@ -19,7 +19,7 @@ int64_t groups_of(const PoolArguments& a, int channels_per_thread) {
 
 // kChain where the groups alone would leave multiprocessors idle.
 bool chain_pays(const PoolArguments& a, const GpuDevice& device, int channels_per_thread) {
-    return a.steps >= kFewestChainSteps &&
+    return !is_sru(a.pooling) && a.steps >= kFewestChainSteps &&
            groups_of(a, channels_per_thread) < device.multiprocessors;
 }
 
@@ -38,6 +38,7 @@ size_t chain_bytes(int64_t steps, int64_t batch, int64_t hidden) {
 bool pairs_allowed(const PoolArguments& a) {
     return a.storage != Storage::kFloat32 && a.hidden % 2 == 0 &&
            reinterpret_cast<uintptr_t>(a.gates) % 4 == 0 &&
+           (!reads_skip(a.pooling) || reinterpret_cast<uintptr_t>(a.skip) % 4 == 0) &&
            reinterpret_cast<uintptr_t>(a.h) % 4 == 0;
 }
 
@@ -47,6 +48,7 @@ bool plan_fits(const GpuPlan& plan, const PoolArguments& a) {
     if (plan.warps < 1 || plan.warps > most_warps(plan.regime)) return false;
     if (plan.regime == GpuRegime::kStep) return a.steps == 1;
     if (plan.regime == GpuRegime::kWalk) return true;
+    if (is_sru(a.pooling)) return false;
     // 16-bit channels are moved in pairs here or not at all.
     return a.steps > 0 && (pairs || a.storage == Storage::kFloat32);
 }
@@ -73,6 +75,11 @@ GpuPlan plan_gpu(const PoolArguments& a, const GpuDevice& device, size_t workspa
         plan.regime = a.steps == 1 ? GpuRegime::kStep : GpuRegime::kWalk;
         plan.warps = 4;
         return plan;
+    }
+    if (is_sru(a.pooling)) {
+        // Few lanes are spread over as many multiprocessors as there are.
+        return {GpuRegime::kWalk, plan.channels_per_thread,
+                groups < 2 * device.multiprocessors ? 1 : 2};
     }
     const bool spans = a.storage == Storage::kFloat32 || plan.channels_per_thread == 2;
     const GpuPlan walk = {GpuRegime::kWalk, plan.channels_per_thread, 2};
@@ -111,7 +118,7 @@ size_t gpu_workspace_bound(const PoolArguments& largest, const GpuDevice& device
     // More lanes than these are never given to kChain, so that fewer rows may need more than many.
     const int64_t most_lanes = int64_t{2} * kGpuWarp * device.multiprocessors;
     const int64_t lanes = std::min(largest.batch * largest.hidden, most_lanes);
-    if (largest.steps < kFewestChainSteps || lanes == 0) return 0;
+    if (is_sru(largest.pooling) || largest.steps < kFewestChainSteps || lanes == 0) return 0;
     return chain_bytes(largest.steps, 1, lanes);
 }
 

@@ -24,9 +24,12 @@ enum class GpuRegime {
 };
 
 constexpr int kGpuWarp = 32;
-constexpr int kWalkAhead = 8;     // steps whose loads are in flight
 constexpr int kSpan = 8;          // steps of a thread in kScan and kChain
 constexpr int kAnchorEvery = 32;  // chunks between those whose final state is published (kChain)
+
+// Steps of kWalk whose loads are in flight. An SRU has no other kernel where lanes are few, so that
+// each must ask for more.
+constexpr int walk_ahead(Pooling pooling) { return is_sru(pooling) ? 16 : 8; }
 
 // The most warps in a block.
 constexpr int most_warps(GpuRegime regime) { return regime == GpuRegime::kScan ? 16 : 8; }
@@ -39,9 +42,11 @@ struct GpuPlan {
 
 GpuPlan plan_gpu(const PoolArguments& arguments, const GpuDevice& device, size_t workspace_bytes);
 
-// Whether two 16-bit channels may be moved as one word: H is even, gates and h aligned to 4 bytes.
+// Whether two 16-bit channels may be moved as one word: H is even, gates, skip and h are aligned to
+// 4 bytes.
 bool pairs_allowed(const PoolArguments& arguments);
-// Whether there is a kernel for that plan; the workspace is the caller's matter.
+// Whether there is a kernel for that plan; the workspace is the caller's matter. An SRU has kStep
+// and kWalk alone: its gates depend on the state, so time cannot be shared.
 bool plan_fits(const GpuPlan& plan, const PoolArguments& arguments);
 
 // The workspace of kChain: a ticket per group, then two arrays at these offsets from its start.

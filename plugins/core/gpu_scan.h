@@ -19,24 +19,24 @@ struct Span {
     Terms<M> terms[kSteps];
     Raw output[kSteps];
 
-    static QRNN_HD void load(const L& lane, int begin, Raw (&raw)[kSteps][L::kGates]) {
+    static QRNN_HD void load(const L& lane, int begin, Raw (&raw)[kSteps][L::kValues]) {
         const int left = lane.length - begin;
-        const T* p = lane.gates_at(begin);
+        typename L::Place place = lane.place_at(begin);
         QRNN_UNROLL
         for (int s = 0; s < kSteps; ++s) {
-            if (s < left) lane.load(p, raw[s]);
-            p += lane.gates_step;
+            if (s < left) lane.load(place, raw[s]);
+            lane.advance_place(place);
         }
     }
 
     // The span as a map of the state. Steps beyond the length count as what was last loaded:
     // nothing that follows them is used.
-    QRNN_HD Segment<M> prepare(const GpuCall<T>& a, const Raw (&raw)[kSteps][L::kGates]) {
+    QRNN_HD Segment<M> prepare(const GpuCall<T>& a, const Raw (&raw)[kSteps][L::kValues]) {
         Run<M> run = no_run<M, P>();
         QRNN_UNROLL
         for (int s = 0; s < kSteps; ++s) {
             terms[s] = terms_of_raw<M, P, kTanh, C>(a, raw[s]);
-            output[s] = output_gate<P>(raw[s]);
+            output[s] = raw[s][output_gate_block(P)];
             run = append<M, P>(run, terms[s]);
         }
         return segment_of<M, P>(run);
@@ -99,7 +99,7 @@ QRNN_HD void scan_kernel(Context& context, const GpuCall<T>& a) {
 
     typename S::V c = lane.state(a.c0);  // at the start of the chunk, the same in every warp
     const typename S::V c0 = c;
-    typename S::Raw raw[kSteps][L::kGates] = {};
+    typename S::Raw raw[kSteps][L::kValues] = {};
     S::load(lane, warp * kSteps, raw);
     float* buffer = context.shared();
     float* other = buffer + a.warps * kFloats;

@@ -6,7 +6,7 @@
 
 namespace qrnn {
 
-// kStep: T = 1. The gates are loaded before the length is known: with one step they exist.
+// kStep: T = 1. The values are loaded before the length is known: with one step they exist.
 template <class T, Pooling P, bool kTanh, int kCount, class Context>
 QRNN_HD void step_kernel(Context& context, const GpuCall<T>& a) {
     using L = Lane<T, P, kCount>;
@@ -14,16 +14,15 @@ QRNN_HD void step_kernel(Context& context, const GpuCall<T>& a) {
     using M = typename C::M;
     const L lane(a, context.block() * (a.warps * Context::kWarp) + context.thread());
     if (!lane.exists) return;
-    typename C::Raw raw[L::kGates];
-    lane.load(lane.gates, raw);
-    typename C::V c = lane.state(a.c0);
+    typename C::Raw raw[L::kValues];
+    lane.load(lane.start, raw);
+    const typename C::V c = lane.state(a.c0);
     // Computed in any case, so that only the choice waits for the length.
-    typename C::V next = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, raw));
-    typename C::V h = hidden<M, P>(next, C::value(output_gate<P>(raw)));
-    need(next);
-    need(h);
-    C::store(lane.h, lane.length > 0 ? h : M::set(0.0f));
-    lane.store_state(a.c_T, lane.length > 0 ? next : c);
+    Stepped<M> to = step_of_raw<M, P, kTanh, C>(a, lane.parameters(a), c, raw);
+    need(to.c);
+    need(to.h);
+    C::store(lane.h, lane.length > 0 ? to.h : M::set(0.0f));
+    lane.store_state(a.c_T, lane.length > 0 ? to.c : c);
 }
 
 // kWalk: a thread walks through all steps of its lane, kAhead steps of loads in flight.
@@ -36,26 +35,28 @@ QRNN_HD void walk_kernel(Context& context, const GpuCall<T>& a) {
     if (!lane.exists) return;
     const int n = lane.length;
     typename C::V c = lane.state(a.c0);
-    typename C::Raw raw[kAhead][L::kGates] = {};
-    const T* p = lane.gates_at(0);
+    const SruParameters<M> parameters = lane.parameters(a);
+    typename C::Raw raw[kAhead][L::kValues] = {};
+    typename L::Place place = lane.place_at(0);
     T* h = lane.h_at(0);
-    const auto step = [&](const typename C::Raw(&of_step)[L::kGates]) {
-        c = advance<M, P>(c, terms_of_raw<M, P, kTanh, C>(a, of_step));
-        C::store(h, hidden<M, P>(c, C::value(output_gate<P>(of_step))));
+    const auto step = [&](const typename C::Raw(&of_step)[L::kValues]) {
+        const Stepped<M> to = step_of_raw<M, P, kTanh, C>(a, parameters, c, of_step);
+        c = to.c;
+        C::store(h, to.h);
         h += lane.h_step;
     };
     QRNN_UNROLL
     for (int d = 0; d < kAhead; ++d) {
-        if (d < n) lane.load(p, raw[d]);
-        p += lane.gates_step;
+        if (d < n) lane.load(place, raw[d]);
+        lane.advance_place(place);
     }
     int left = n;
     for (; left >= kAhead; left -= kAhead) {
         QRNN_UNROLL
         for (int d = 0; d < kAhead; ++d) {
             step(raw[d]);
-            if (kAhead + d < left) lane.load(p, raw[d]);
-            p += lane.gates_step;
+            if (kAhead + d < left) lane.load(place, raw[d]);
+            lane.advance_place(place);
         }
     }
     QRNN_UNROLL

@@ -34,6 +34,12 @@ const char* activation_name(Activation activation) {
     return "unknown";
 }
 
+NodeAttributes default_attributes(Pooling pooling) {
+    NodeAttributes attributes;
+    if (is_sru(pooling)) attributes.activation = activation_name(Activation::kIdentity);
+    return attributes;
+}
+
 std::string apply_attributes(const NodeAttributes& attributes, PoolArguments& arguments) {
     if (attributes.plugin_version != kPluginVersion) {
         return wrong("plugin_version", "'" + attributes.plugin_version + "'",
@@ -47,9 +53,11 @@ std::string apply_attributes(const NodeAttributes& attributes, PoolArguments& ar
         return wrong("activation", "'" + attributes.activation + "'", "tanh, relu or identity");
     }
     const float scale = attributes.zoneout_scale;
-    if (has_input_gate(arguments.pooling)) {
+    if (!takes_zoneout(arguments.pooling)) {
         if (scale != 1.0f) {
-            return wrong("zoneout_scale", scale, "1: this pooling has an input gate");
+            return wrong("zoneout_scale", scale,
+                         is_sru(arguments.pooling) ? "1: an SRU has no zoneout"
+                                                   : "1: this pooling has an input gate");
         }
     } else if (!(scale > 0.0f && scale <= 1.0f)) {  // NaN is refused, too
         return wrong("zoneout_scale", scale, "a number above 0 and at most 1");

@@ -1,4 +1,4 @@
-// The pooling operator on the CPU: pointers and sizes in, no framework, no allocation, no threads
+// The pooling operators on the CPU: pointers and sizes in, no framework, no allocation, no threads
 // of its own. The caller splits the work and runs the parts where it likes.
 //
 //   PoolArguments arguments = ...;
@@ -23,16 +23,19 @@ struct PoolArguments {
     Pooling pooling = Pooling::kFO;
     Activation activation = Activation::kTanh;
     Storage storage = Storage::kFloat32;
-    bool reverse = false;           // walk t = lengths[b]-1 ... 0
-    float zoneout_scale = 1.0f;     // of kF and kFO only
-    int64_t steps = 0;              // T
-    int64_t batch = 0;              // B
-    int64_t hidden = 0;             // H
-    const void* gates = nullptr;    // [T, B, gate_count * H] of `storage`
-    const void* c0 = nullptr;       // [B, H] float32
-    const void* lengths = nullptr;  // [B] int64, each in 0..T (the caller has checked)
-    void* h = nullptr;              // [T, B, H] of `storage`
-    void* c_T = nullptr;            // [B, H] float32
+    bool reverse = false;            // walk t = lengths[b]-1 ... 0
+    float zoneout_scale = 1.0f;      // where takes_zoneout(pooling)
+    int64_t steps = 0;               // T
+    int64_t batch = 0;               // B
+    int64_t hidden = 0;              // H
+    const void* gates = nullptr;     // [T, B, gate_count * H] of `storage`
+    const void* c0 = nullptr;        // [B, H] float32
+    const void* lengths = nullptr;   // [B] int64, each in 0..T (the caller has checked)
+    const void* weight_c = nullptr;  // [2, H] float32: v_f, v_r; of an SRU only
+    const void* bias = nullptr;      // [2, H] float32: b_f, b_r; of an SRU only
+    const void* skip = nullptr;      // [T, B, H] of `storage`; of kSRUInput only
+    void* h = nullptr;               // [T, B, H] of `storage`
+    void* c_T = nullptr;             // [B, H] float32
 };
 
 // A block of batch rows and channels, walked through all of time.

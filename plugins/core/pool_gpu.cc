@@ -18,6 +18,8 @@ bool valid(const PoolArguments& a) {
     if (a.batch == 0 || a.hidden == 0) return true;
     const size_t item = a.storage == Storage::kFloat32 ? 4 : 2;
     if (a.steps > 0 && !(aligned(a.gates, item) && aligned(a.h, item))) return false;
+    if (a.steps > 0 && reads_skip(a.pooling) && !aligned(a.skip, item)) return false;
+    if (is_sru(a.pooling) && !(aligned(a.weight_c, 4) && aligned(a.bias, 4))) return false;
     return aligned(a.c0, 4) && aligned(a.c_T, 4) && aligned(a.lengths, 8);
 }
 

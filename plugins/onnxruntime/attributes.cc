@@ -75,7 +75,7 @@ OrtStatus* read(const OrtApi& api, const AttributeReader& reader, const std::str
 OrtStatus* read_attributes(const OrtApi& api, const OrtKernelInfo* info, const std::string& where,
                            qrnn::PoolArguments& arguments) {
     const AttributeReader reader(api, info);
-    qrnn::NodeAttributes node;
+    qrnn::NodeAttributes node = qrnn::default_attributes(arguments.pooling);
     QRNN_DEPLOY_RETURN_IF_ERROR(
         read(api, reader, where, "plugin_version", "a string", node.plugin_version));
     QRNN_DEPLOY_RETURN_IF_ERROR(read(api, reader, where, "direction", "an int", node.direction));

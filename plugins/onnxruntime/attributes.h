@@ -10,7 +10,8 @@
 
 namespace qrnn_deploy {
 
-// Fills the attribute fields of `arguments`. `where` names the node in the error messages.
+// Fills the attribute fields of `arguments`, for its pooling. `where` names the node in the error
+// messages.
 OrtStatus* read_attributes(const OrtApi& api, const OrtKernelInfo* info, const std::string& where,
                            qrnn::PoolArguments& arguments);
 

@@ -5,7 +5,9 @@
 
 #include "cpu_kernel.h"
 #include "created.h"
+#include "node_inputs.h"
 #include "pool.h"
+#include "pool_kernel.h"
 #include "shape_inference.h"
 #include "status.h"
 #ifdef QRNN_DEPLOY_CUDA_VERSION
@@ -41,28 +43,21 @@ constexpr Operator kOperators[] = {
     {"QRNNPoolFO", Pooling::kFO},
     {"QRNNPoolIFO", Pooling::kIFO},
     {"QRNNPoolIF", Pooling::kIF},
+    {"SRUPool", Pooling::kSRU},
+    {"SRUPoolInput", Pooling::kSRUInput},
+    {"SRUPoolNoSkip", Pooling::kSRUNoSkip},
 };
 
-struct Element {
-    ONNXTensorElementDataType type;
-    Storage storage;
-};
-
-constexpr Element kElements[] = {
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, Storage::kFloat32},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, Storage::kFloat16},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, Storage::kBFloat16},
-};
+constexpr Storage kStorages[] = {Storage::kFloat32, Storage::kFloat16, Storage::kBFloat16};
 
 constexpr auto kStateType = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-constexpr auto kLengthType = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 
 struct PoolOp : OrtCustomOp {
-    PoolOp(const Provider& op_provider, const Operator& op_op, const Element& op_element);
+    PoolOp(const Provider& op_provider, const Operator& op_op, Storage op_storage);
 
     const Provider& provider;
     const Operator& op;
-    const Element& element;
+    Storage storage;
 };
 
 const PoolOp& self(const OrtCustomOp* op) { return *static_cast<const PoolOp*>(op); }
@@ -73,7 +68,7 @@ OrtStatus* create_kernel(const OrtCustomOp* custom, const OrtApi* api, const Ort
         const PoolOp& op = self(custom);
         PoolNode node = {*api, {}, {}, {}};
         node.arguments.pooling = op.op.pooling;
-        node.arguments.storage = op.element.storage;
+        node.arguments.storage = op.storage;
         QRNN_DEPLOY_RETURN_IF_ERROR(node.read(info, op.op.name));
         PoolKernel* created = nullptr;
         QRNN_DEPLOY_RETURN_IF_ERROR(op.provider.make_kernel(info, node, &created));
@@ -96,19 +91,21 @@ OrtStatus* infer_shapes(const OrtCustomOp* op, OrtShapeInferContext* context) {
     });
 }
 
-PoolOp::PoolOp(const Provider& op_provider, const Operator& op_op, const Element& op_element)
-    : OrtCustomOp{}, provider(op_provider), op(op_op), element(op_element) {
+PoolOp::PoolOp(const Provider& op_provider, const Operator& op_op, Storage op_storage)
+    : OrtCustomOp{}, provider(op_provider), op(op_op), storage(op_storage) {
     version = kApiVersion;
     GetName = [](const OrtCustomOp* custom) { return self(custom).op.name; };
     GetExecutionProviderType = [](const OrtCustomOp* custom) { return self(custom).provider.name; };
-    // gates, c0, lengths -> h, c_T
-    GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 3; };
-    GetInputType = [](const OrtCustomOp* custom, size_t index) {
-        return index == 0 ? self(custom).element.type : index == 1 ? kStateType : kLengthType;
+    GetInputTypeCount = [](const OrtCustomOp* custom) {
+        return static_cast<size_t>(qrnn::input_count(self(custom).op.pooling));
     };
+    GetInputType = [](const OrtCustomOp* custom, size_t index) {
+        return input_type(static_cast<int>(index), self(custom).storage);
+    };
+    // h, c_T
     GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 2; };
     GetOutputType = [](const OrtCustomOp* custom, size_t index) {
-        return index == 0 ? self(custom).element.type : kStateType;
+        return index == 0 ? input_type(qrnn::kGates, self(custom).storage) : kStateType;
     };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -132,7 +129,7 @@ std::vector<PoolOp> all_operators() {
     std::vector<PoolOp> ops;
     for (const Provider& provider : kProviders) {
         for (const Operator& op : kOperators) {
-            for (const Element& element : kElements) ops.emplace_back(provider, op, element);
+            for (Storage storage : kStorages) ops.emplace_back(provider, op, storage);
         }
     }
     return ops;

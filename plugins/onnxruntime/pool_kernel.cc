@@ -2,48 +2,63 @@
 
 #include <array>
 #include <cstdint>
-#include <sstream>
 #include <vector>
 
 #include "attributes.h"
+#include "node_inputs.h"
 #include "status.h"
 
 namespace qrnn_deploy {
 namespace {
 
-template <size_t kRank>
-struct Input {
-    const void* data = nullptr;
-    std::array<int64_t, kRank> shape = {};
-};
+using qrnn::Element;
+using qrnn::kNodeInputs;
 
-template <size_t kRank>
-OrtStatus* read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,
-                      const std::string& where, const char* signature, Input<kRank>& input) {
+const char* name_of(ONNXTensorElementDataType type) {
+    switch (type) {
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT: return "float32";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16: return "float16";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16: return "bfloat16";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: return "int64";
+        default: return "of another type";
+    }
+}
+
+// The type, too: ONNX Runtime has promised it, but on it depends how many bytes may be read.
+OrtStatus* read_input(const OrtApi& api, const OrtKernelContext* context, int index,
+                      const PoolNode& node, const void*& input, std::array<int64_t, 3>& shape) {
+    const char* const signature = kNodeInputs[index].signature;
+    const size_t expected_rank = static_cast<size_t>(kNodeInputs[index].rank);
     const OrtValue* value = nullptr;
-    QRNN_DEPLOY_RETURN_IF_ERROR(api.KernelContext_GetInput(context, index, &value));
+    QRNN_DEPLOY_RETURN_IF_ERROR(
+        api.KernelContext_GetInput(context, static_cast<size_t>(index), &value));
     if (value == nullptr) {
-        return invalid_argument(api, where + ": input " + signature + " is missing");
+        return invalid_argument(api, node.where + ": input " + signature + " is missing");
     }
     OrtTensorTypeAndShapeInfo* info = nullptr;
     QRNN_DEPLOY_RETURN_IF_ERROR(api.GetTensorTypeAndShape(value, &info));
     size_t rank = 0;
-    OrtStatus* status = api.GetDimensionsCount(info, &rank);
-    if (status == nullptr && rank == kRank) {
-        status = api.GetDimensions(info, input.shape.data(), kRank);
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    OrtStatus* status = api.GetTensorElementType(info, &type);
+    if (status == nullptr) status = api.GetDimensionsCount(info, &rank);
+    if (status == nullptr && rank == expected_rank) {
+        status = api.GetDimensions(info, shape.data(), rank);
     }
     api.ReleaseTensorTypeAndShapeInfo(info);
     QRNN_DEPLOY_RETURN_IF_ERROR(status);
-    if (rank != kRank) {
-        std::ostringstream text;
-        text << where << ": input " << signature << " has " << rank << " dimensions, expected "
-             << kRank;
-        return invalid_argument(api, text.str());
+    if (rank != expected_rank) {
+        const std::string error = qrnn::check_rank(index, static_cast<int64_t>(rank));
+        return invalid_argument(api, node.where + ": " + error);
+    }
+    const ONNXTensorElementDataType expected = input_type(index, node.arguments.storage);
+    if (type != expected) {
+        return invalid_argument(api, node.where + ": input " + signature + " is " + name_of(type) +
+                                         ", expected " + name_of(expected));
     }
     // The C API of these versions has no const form.
     void* data = nullptr;
     QRNN_DEPLOY_RETURN_IF_ERROR(api.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
-    input.data = data;
+    input = data;
     return nullptr;
 }
 
@@ -58,6 +73,19 @@ OrtStatus* make_output(const OrtApi& api, OrtKernelContext* context, size_t inde
 
 }  // namespace
 
+ONNXTensorElementDataType input_type(int input, qrnn::Storage storage) {
+    switch (kNodeInputs[input].element) {
+        case Element::kFloat32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+        case Element::kInt64: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+        case Element::kStorage: break;
+    }
+    switch (storage) {
+        case qrnn::Storage::kFloat16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+        case qrnn::Storage::kBFloat16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+        default: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    }
+}
+
 OrtStatus* PoolNode::read(const OrtKernelInfo* info, const char* op_type) {
     size_t size = 0;
     QRNN_DEPLOY_RETURN_IF_ERROR(api.KernelInfo_GetNodeName(info, nullptr, &size));
@@ -69,35 +97,19 @@ OrtStatus* PoolNode::read(const OrtKernelInfo* info, const char* op_type) {
 }
 
 OrtStatus* PoolKernel::read_inputs(const OrtKernelContext* context, qrnn::PoolArguments& a) const {
-    const OrtApi& api = node_.api;
-    const std::string& where = node_.where;
-    Input<3> gates;
-    Input<2> c0;
-    Input<1> lengths;
-    QRNN_DEPLOY_RETURN_IF_ERROR(read_input(api, context, 0, where, "gates [T, B, G*H]", gates));
-    QRNN_DEPLOY_RETURN_IF_ERROR(read_input(api, context, 1, where, "c0 [B, H]", c0));
-    QRNN_DEPLOY_RETURN_IF_ERROR(read_input(api, context, 2, where, "lengths [B]", lengths));
-
+    std::array<const void*, qrnn::kMostInputs> inputs = {};
+    qrnn::NodeSizes sizes = {};
+    const int count = qrnn::input_count(node_.arguments.pooling);
+    for (int i = 0; i < count; ++i) {
+        QRNN_DEPLOY_RETURN_IF_ERROR(read_input(node_.api, context, i, node_, inputs[i], sizes[i]));
+    }
+    const std::string error = qrnn::check_sizes(node_.arguments.pooling, sizes);
+    if (!error.empty()) return invalid_argument(node_.api, node_.where + ": " + error);
     a = node_.arguments;
-    a.steps = gates.shape[0];
-    a.batch = gates.shape[1];
-    a.hidden = c0.shape[1];
-    const int64_t gate_count = qrnn::gate_count(a.pooling);
-    if (c0.shape[0] != a.batch || lengths.shape[0] != a.batch) {
-        std::ostringstream text;
-        text << where << ": gates has batch size " << a.batch << ", c0 " << c0.shape[0]
-             << " and lengths " << lengths.shape[0] << ", expected one B for all";
-        return invalid_argument(api, text.str());
-    }
-    if (gates.shape[2] % gate_count != 0 || gates.shape[2] / gate_count != a.hidden) {
-        std::ostringstream text;
-        text << where << ": gates has " << gates.shape[2] << " columns, expected " << gate_count
-             << " times the hidden size " << a.hidden << " of c0";
-        return invalid_argument(api, text.str());
-    }
-    a.gates = gates.data;
-    a.c0 = c0.data;
-    a.lengths = lengths.data;
+    a.steps = sizes[qrnn::kGates][0];
+    a.batch = sizes[qrnn::kGates][1];
+    a.hidden = sizes[qrnn::kC0][1];
+    qrnn::set_inputs(inputs.data(), a);
     return nullptr;
 }
 

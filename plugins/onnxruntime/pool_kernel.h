@@ -11,6 +11,9 @@
 
 namespace qrnn_deploy {
 
+// The type of an input (node_inputs.h) where gates has that storage type.
+ONNXTensorElementDataType input_type(int input, qrnn::Storage storage);
+
 struct PoolNode {
     const OrtApi& api;
     std::string name;

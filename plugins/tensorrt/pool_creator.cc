@@ -17,6 +17,9 @@ const std::array<nvinfer1::IPluginCreatorInterface*, kCreators>& creators() {
         new PoolCreator("QRNNPoolFO", qrnn::Pooling::kFO),
         new PoolCreator("QRNNPoolIFO", qrnn::Pooling::kIFO),
         new PoolCreator("QRNNPoolIF", qrnn::Pooling::kIF),
+        new PoolCreator("SRUPool", qrnn::Pooling::kSRU),
+        new PoolCreator("SRUPoolInput", qrnn::Pooling::kSRUInput),
+        new PoolCreator("SRUPoolNoSkip", qrnn::Pooling::kSRUNoSkip),
     };
     return table;
 }

@@ -31,7 +31,7 @@ class PoolCreator final : public nvinfer1::IPluginCreatorV3One {
     qrnn::Pooling pooling_;
 };
 
-inline constexpr int32_t kCreators = 4;
+inline constexpr int32_t kCreators = 7;
 
 // They live as long as the library: TensorRT keeps pointers to them.
 const std::array<nvinfer1::IPluginCreatorInterface*, kCreators>& creators();

@@ -18,6 +18,11 @@ using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::IDimensionExpr;
 using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorRTPhase;
+using qrnn::kBias;
+using qrnn::kC0;
+using qrnn::kGates;
+using qrnn::kSkip;
+using qrnn::kWeightC;
 
 }  // namespace
 
@@ -28,6 +33,7 @@ PoolPlugin* PoolPlugin::create(const char* op_type, qrnn::Pooling pooling, const
         const std::string where =
             std::string(op_type) + " '" + (layer_name == nullptr ? "" : layer_name) + "'";
         PoolFields fields;
+        fields.attributes = qrnn::default_attributes(pooling);
         qrnn::PoolArguments arguments;
         arguments.pooling = pooling;
         std::string error = read_fields(collection, phase, fields);
@@ -57,8 +63,8 @@ PoolPlugin::PoolPlugin(const char* op_type, std::string where, const PoolFields&
       phase_(phase) {
     std::ostringstream text;
     text << op_type << " direction=" << (arguments.reverse ? -1 : 1)
-         << " activation=" << qrnn::activation_name(arguments.activation)
-         << " zoneout_scale=" << arguments.zoneout_scale;
+         << " activation=" << qrnn::activation_name(arguments.activation);
+    if (!qrnn::is_sru(arguments.pooling)) text << " zoneout_scale=" << arguments.zoneout_scale;
     description_ = text.str();
 }
 
@@ -119,7 +125,7 @@ int32_t PoolPlugin::getOutputDataTypes(DataType* output_types, int32_t output_co
     const bool good = succeeds([&]() -> std::string {
         std::string error = check_counts(input_count, output_count);
         if (!error.empty()) return error;
-        error = check_input_types(input_types);
+        error = check_input_types(arguments_.pooling, input_types);
         if (!error.empty()) return error;
         output_types[0] = input_types[kGates];
         output_types[1] = DataType::kFLOAT;
@@ -134,15 +140,15 @@ int32_t PoolPlugin::getOutputShapes(const DimsExprs* inputs, int32_t input_count
     const bool good = succeeds([&]() -> std::string {
         std::string error = check_counts(input_count, output_count);
         if (!error.empty()) return error;
-        for (int32_t i = 0; i < kInputs; ++i) {
-            error = check_rank(i, inputs[i].nbDims);
+        for (int32_t i = 0; i < input_count; ++i) {
+            error = qrnn::check_rank(i, inputs[i].nbDims);
             if (!error.empty()) return error;
         }
         const IDimensionExpr* columns = inputs[kGates].d[2];
         const IDimensionExpr* hidden = inputs[kC0].d[1];
         if (columns->isConstant() && hidden->isConstant()) {
-            error = check_columns(arguments_.pooling, columns->getConstantValue(),
-                                  hidden->getConstantValue());
+            error = qrnn::check_columns(arguments_.pooling, columns->getConstantValue(),
+                                        hidden->getConstantValue());
             if (!error.empty()) return error;
         }
         const IDimensionExpr* width = builder.constant(qrnn::gate_count(arguments_.pooling));
@@ -165,10 +171,10 @@ bool PoolPlugin::supportsFormatCombination(int32_t position, const DynamicPlugin
     // Not an error: TensorRT asks for many combinations to find those that are supported. What
     // stands after `position` is not set.
     if (!check_counts(input_count, output_count).empty()) return false;
-    if (position < 0 || position >= kInputs + kOutputs) return false;
+    if (position < 0 || position >= input_count + output_count) return false;
     const PluginTensorDesc& tensor = tensors[position].desc;
     return tensor.format == nvinfer1::TensorFormat::kLINEAR &&
-           type_fits(position, tensor.type, tensors[kGates].desc.type);
+           type_fits(arguments_.pooling, position, tensor.type, tensors[kGates].desc.type);
 }
 
 int32_t PoolPlugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t input_count,
@@ -176,8 +182,8 @@ int32_t PoolPlugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32
     const bool good = succeeds([&]() -> std::string {
         std::string error = check_counts(input_count, output_count);
         if (!error.empty()) return error;
-        for (int32_t i = 0; i < kInputs; ++i) {
-            error = check_rank(i, inputs[i].desc.dims.nbDims);
+        for (int32_t i = 0; i < input_count; ++i) {
+            error = qrnn::check_rank(i, inputs[i].desc.dims.nbDims);
             if (!error.empty()) return error;
         }
         // -1 where the size is known only at run time.
@@ -192,15 +198,21 @@ int32_t PoolPlugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32
             return "the largest sizes of gates and c0 are not known, expected an optimization "
                    "profile that bounds them";
         }
-        if (columns < 0 || hidden < 0) return "";
-        return check_columns(arguments_.pooling, columns, hidden);
+        if (hidden < 0) return "";
+        if (columns >= 0) error = qrnn::check_columns(arguments_.pooling, columns, hidden);
+        for (int32_t i : {kWeightC, kBias}) {
+            if (!error.empty() || !qrnn::is_sru(arguments_.pooling)) return error;
+            const Dims& dims = inputs[i].desc.dims;
+            if (is_known(dims)) error = qrnn::check_rows(i, dims.d[0], dims.d[1], hidden);
+        }
+        return error;
     });
     return good ? 0 : 1;
 }
 
 size_t PoolPlugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t input_count,
                                     const DynamicPluginTensorDesc*, int32_t) const noexcept {
-    if (input_count != kInputs) return 0;
+    if (input_count != qrnn::input_count(arguments_.pooling)) return 0;
     const Dims& gates = inputs[kGates].max;
     const Dims& c0 = inputs[kC0].max;
     qrnn::GpuDevice device = {};
@@ -234,11 +246,13 @@ int32_t PoolPlugin::enqueue(const PluginTensorDesc* input_descs,
             output_descs[0].type != input_descs[kGates].type) {
             return "gates and h are not of one type, expected float32, float16 or bfloat16";
         }
+        if (qrnn::reads_skip(arguments_.pooling) &&
+            input_descs[kSkip].type != input_descs[kGates].type) {
+            return "gates and skip are not of one type";
+        }
         qrnn::PoolArguments a = arguments_for(input_descs[kGates].type, input_descs[kGates].dims,
                                               input_descs[kC0].dims);
-        a.gates = inputs[kGates];
-        a.c0 = inputs[kC0];
-        a.lengths = inputs[kLengths];
+        qrnn::set_inputs(inputs, a);
         a.h = outputs[0];
         a.c_T = outputs[1];
         const auto cuda_error = [](const char* what, cudaError_t status) {

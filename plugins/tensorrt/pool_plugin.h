@@ -1,9 +1,11 @@
 // A pooling node as a TensorRT plugin (IPluginV3). docs/op.md specifies the operator.
 //
-//   inputs    0 gates [T, B, G*H] T   1 c0 [B, H] float32   2 lengths [B] int64
-//   outputs   0 h [T, B, H] T         1 c_T [B, H] float32
+//   inputs    0 gates [T, B, G*H] T       1 c0 [B, H] float32     2 lengths [B] int64
+//             3 weight_c [2, H] float32   4 bias [2, H] float32   (an SRU)
+//             5 skip [T, B, H] T                                  (SRUPoolInput)
+//   outputs   0 h [T, B, H] T             1 c_T [B, H] float32
 //
-// T, the storage type, is one of float32, float16 and bfloat16 for both gates and h. Every tensor
+// T, the storage type, is one of float32, float16 and bfloat16 for gates, skip and h. Every tensor
 // is linear. H is fixed when an engine is built; time and batch vary within its profiles.
 #ifndef QRNN_DEPLOY_TENSORRT_POOL_PLUGIN_H_
 #define QRNN_DEPLOY_TENSORRT_POOL_PLUGIN_H_
@@ -18,8 +20,8 @@
 
 namespace qrnn_deploy::tensorrt {
 
-// One class for all pooling functions and for both phases. No method lets an exception out; those
-// that can fail log one line and return what TensorRT expects of a failure.
+// One class for all poolings and for both phases. No method lets an exception out; those that can
+// fail log one line and return what TensorRT expects of a failure.
 class PoolPlugin final : public nvinfer1::IPluginV3,
                          public nvinfer1::IPluginV3OneCore,
                          public nvinfer1::IPluginV3OneBuild,
@@ -77,6 +79,9 @@ class PoolPlugin final : public nvinfer1::IPluginV3,
     // Runs `body`, logs the line that it returns or throws; true if there was none.
     template <class Body>
     bool succeeds(Body body) const noexcept;
+    std::string check_counts(int32_t inputs, int32_t outputs) const {
+        return tensorrt::check_counts(arguments_.pooling, inputs, outputs);
+    }
     qrnn::PoolArguments arguments_for(nvinfer1::DataType type, const nvinfer1::Dims& gates,
                                       const nvinfer1::Dims& c0) const;
     bool reserved_for(const qrnn::GpuDevice& device) const;

@@ -8,9 +8,8 @@ namespace {
 
 using nvinfer1::DataType;
 using nvinfer1::Dims;
-
-constexpr const char* kSignatures[kInputs] = {"gates [T, B, G*H]", "c0 [B, H]", "lengths [B]"};
-constexpr int32_t kRanks[kInputs] = {3, 2, 1};
+using qrnn::Element;
+using qrnn::kNodeInputs;
 
 }  // namespace
 
@@ -23,70 +22,58 @@ qrnn::Storage storage_of(DataType storage_type) {
     return storage_type == DataType::kBF16 ? qrnn::Storage::kBFloat16 : qrnn::Storage::kFloat32;
 }
 
-bool type_fits(int32_t place, DataType type, DataType gates_type) {
-    switch (place) {
-        case kGates: return is_storage(type);
-        case kH: return is_storage(type) && type == gates_type;
-        case kLengths: return type == DataType::kINT64;
-        case kC0:
-        case kCT: return type == DataType::kFLOAT;
+bool type_fits(qrnn::Pooling pooling, int32_t place, DataType type, DataType gates_type) {
+    const int32_t inputs = qrnn::input_count(pooling);
+    if (place < 0 || place >= inputs + kOutputs) return false;
+    if (place == qrnn::kGates) return is_storage(type);
+    Element element = place == inputs ? Element::kStorage : Element::kFloat32;  // h, c_T
+    if (place < inputs) element = kNodeInputs[place].element;
+    switch (element) {
+        case Element::kStorage: return is_storage(type) && type == gates_type;
+        case Element::kInt64: return type == DataType::kINT64;
+        case Element::kFloat32: return type == DataType::kFLOAT;
     }
     return false;
 }
 
-std::string check_counts(int32_t inputs, int32_t outputs) {
-    if (inputs == kInputs && outputs == kOutputs) return "";
+std::string check_counts(qrnn::Pooling pooling, int32_t inputs, int32_t outputs) {
+    if (inputs == qrnn::input_count(pooling) && outputs == kOutputs) return "";
     std::ostringstream text;
-    text << "has " << inputs << " inputs and " << outputs
-         << " outputs, expected gates, c0, lengths and h, c_T";
+    text << "has " << inputs << " inputs and " << outputs << " outputs, expected "
+         << qrnn::input_names(pooling) << " and h, c_T";
     return text.str();
 }
 
-std::string check_input_types(const DataType* inputs) {
-    if (!is_storage(inputs[kGates])) {
-        return "the type of input gates is not supported, expected float32, float16 or bfloat16";
+std::string check_input_types(qrnn::Pooling pooling, const DataType* inputs) {
+    for (int32_t i = 0; i < qrnn::input_count(pooling); ++i) {
+        if (type_fits(pooling, i, inputs[i], inputs[qrnn::kGates])) continue;
+        const std::string name = kNodeInputs[i].name;
+        if (i == qrnn::kGates) {
+            return "the type of input gates is not supported, expected float32, float16 or "
+                   "bfloat16";
+        }
+        switch (kNodeInputs[i].element) {
+            case Element::kStorage: return "input " + name + " is not of the type of gates";
+            case Element::kInt64: return "input " + name + " is not int64, expected int64";
+            case Element::kFloat32: break;
+        }
+        return "input " + name + " is not float32, expected float32 whatever the type of gates is";
     }
-    if (inputs[kC0] != DataType::kFLOAT) {
-        return "input c0 is not float32, expected float32 whatever the type of gates is";
-    }
-    if (inputs[kLengths] != DataType::kINT64) return "input lengths is not int64, expected int64";
     return "";
 }
 
-std::string check_rank(int32_t input, int32_t rank) {
-    if (rank == kRanks[input]) return "";
-    std::ostringstream text;
-    text << "input " << kSignatures[input] << " has " << rank << " dimensions, expected "
-         << kRanks[input];
-    return text.str();
-}
-
-std::string check_columns(qrnn::Pooling pooling, int64_t columns, int64_t hidden) {
-    const int64_t gate_count = qrnn::gate_count(pooling);
-    if (columns % gate_count == 0 && columns / gate_count == hidden) return "";
-    std::ostringstream text;
-    text << "gates has " << columns << " columns, expected " << gate_count
-         << " times the hidden size " << hidden << " of c0";
-    return text.str();
-}
-
 std::string check_shapes(qrnn::Pooling pooling, const nvinfer1::PluginTensorDesc* inputs) {
-    for (int32_t i = 0; i < kInputs; ++i) {
-        const std::string error = check_rank(i, inputs[i].dims.nbDims);
+    qrnn::NodeSizes sizes = {};
+    for (int32_t i = 0; i < qrnn::input_count(pooling); ++i) {
+        const Dims& dims = inputs[i].dims;
+        const std::string error = qrnn::check_rank(i, dims.nbDims);
         if (!error.empty()) return error;
-        if (!is_known(inputs[i].dims)) {
-            return std::string("a size of input ") + kSignatures[i] + " is not known";
+        if (!is_known(dims)) {
+            return std::string("a size of input ") + kNodeInputs[i].signature + " is not known";
         }
+        std::copy_n(dims.d, dims.nbDims, sizes[i].begin());
     }
-    const int64_t batch = inputs[kGates].dims.d[1];
-    const int64_t batch_c0 = inputs[kC0].dims.d[0], batch_lengths = inputs[kLengths].dims.d[0];
-    if (batch_c0 != batch || batch_lengths != batch) {
-        std::ostringstream text;
-        text << "gates has batch size " << batch << ", c0 " << batch_c0 << " and lengths "
-             << batch_lengths << ", expected one B for all";
-        return text.str();
-    }
-    return check_columns(pooling, inputs[kGates].dims.d[2], inputs[kC0].dims.d[1]);
+    return qrnn::check_sizes(pooling, sizes);
 }
 
 bool is_known(const Dims& dims) {

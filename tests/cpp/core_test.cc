@@ -186,16 +186,21 @@ void test_rounding(Isa isa, Storage storage) {
     }
 }
 
+constexpr Pooling kPoolings[] = {Pooling::kF,        Pooling::kFO,  Pooling::kIFO,
+                                 Pooling::kIF,       Pooling::kSRU, Pooling::kSRUInput,
+                                 Pooling::kSRUNoSkip};
+
 // Any split gives the same bits.
 void test_parts(Isa isa) {
     const int64_t T = 5, B = 7, H = 1283;
     std::mt19937 random(1);
     std::normal_distribution<float> normal(0.0f, 3.0f);
-    std::vector<float> gates(T * B * 4 * H), c0(B * H);
-    for (float& x : gates) x = normal(random);
-    for (float& x : c0) x = normal(random);
+    std::vector<float> gates(T * B * 4 * H), c0(B * H), parameters(4 * H), skip(T * B * H);
+    for (auto* array : {&gates, &c0, &parameters, &skip}) {
+        for (float& x : *array) x = normal(random);
+    }
     const std::vector<int64_t> lengths = {5, 0, 3, 1, 5, 2, 4};
-    for (Pooling pooling : {Pooling::kF, Pooling::kFO, Pooling::kIFO, Pooling::kIF}) {
+    for (Pooling pooling : kPoolings) {
         std::vector<float> first_h, first_c;
         int64_t most = 0;
         for (int64_t wanted : {1, 2, 3, 8, 1000}) {
@@ -209,6 +214,9 @@ void test_parts(Isa isa) {
             a.gates = gates.data();
             a.c0 = c0.data();
             a.lengths = lengths.data();
+            a.weight_c = parameters.data();
+            a.bias = parameters.data() + 2 * H;
+            a.skip = skip.data();
             a.h = h.data();
             a.c_T = c_T.data();
             const qrnn::PoolPlan plan = qrnn::plan_pool(a, wanted, isa);
@@ -227,40 +235,96 @@ void test_parts(Isa isa) {
     }
 }
 
-// A channel's result does not depend on its place among others.
-void test_place(Isa isa) {
-    const int64_t T = 9, H = 77, G = 3;
+// A row's result does not depend on its place among others, nor a channel's, nor on how its steps
+// are cut into calls: every channel again, alone, in calls of a few steps.
+void test_place(Isa isa, Pooling pooling) {
+    const int64_t T = 9, B = 3, H = 77, G = qrnn::gate_count(pooling);
+    const int64_t cuts[] = {0, 1, 4, T};
     std::mt19937 random(2);
     std::normal_distribution<float> normal(0.0f, 3.0f);
-    std::vector<float> gates(T * G * H), c0(H), h(T * H), c_T(H);
-    for (float& x : gates) x = normal(random);
-    for (float& x : c0) x = normal(random);
-    const auto run = [isa](int64_t hidden, const float* gates_in, const float* c0_in, float* h_out,
-                           float* c_out) {
-        const int64_t length = T;
-        qrnn::PoolArguments a;
-        a.steps = T;
-        a.batch = 1;
+    std::vector<float> gates(T * B * G * H), c0(B * H), parameters(4 * H), skip(T * B * H);
+    for (auto* array : {&gates, &c0, &parameters, &skip}) {
+        for (float& x : *array) x = normal(random);
+    }
+    std::vector<float> h(T * B * H), c_T(B * H);
+    const auto run = [&](qrnn::PoolArguments a, int64_t steps, int64_t batch, int64_t hidden) {
+        const std::vector<int64_t> lengths(batch, steps);
+        a.pooling = pooling;
+        a.steps = steps;
+        a.batch = batch;
         a.hidden = hidden;
-        a.gates = gates_in;
-        a.c0 = c0_in;
-        a.lengths = &length;
-        a.h = h_out;
-        a.c_T = c_out;
+        a.lengths = lengths.data();
         const qrnn::PoolPlan plan = qrnn::plan_pool(a, 1, isa);
         for (int64_t part = 0; part < plan.parts(); ++part) plan.run(a, part);
     };
-    run(H, gates.data(), c0.data(), h.data(), c_T.data());
-    for (int64_t j = 0; j < H; ++j) {
-        float own_gates[T * G], own_h[T], own_c;
-        for (int64_t i = 0; i < T * G; ++i) own_gates[i] = gates[i * H + j];
-        run(1, own_gates, &c0[j], own_h, &own_c);
-        CHECK(std::memcmp(&own_c, &c_T[j], sizeof own_c) == 0, "c_T of channel %" PRId64 " on %s",
-              j, qrnn::isa_name(isa));
+    qrnn::PoolArguments whole;
+    whole.gates = gates.data();
+    whole.c0 = c0.data();
+    whole.weight_c = parameters.data();
+    whole.bias = parameters.data() + 2 * H;
+    whole.skip = skip.data();
+    whole.h = h.data();
+    whole.c_T = c_T.data();
+    run(whole, T, B, H);
+    for (int64_t lane = 0; lane < B * H; ++lane) {
+        const int64_t b = lane / H, j = lane % H;
+        float own_gates[T * 4], own_skip[T], own_parameters[4], own_h[T], state = c0[lane];
         for (int64_t t = 0; t < T; ++t) {
-            CHECK(std::memcmp(&own_h[t], &h[t * H + j], sizeof own_c) == 0,
-                  "h of channel %" PRId64 " on %s", j, qrnn::isa_name(isa));
+            for (int64_t g = 0; g < G; ++g) {
+                own_gates[t * G + g] = gates[(t * B + b) * G * H + g * H + j];
+            }
+            own_skip[t] = skip[(t * B + b) * H + j];
         }
+        for (int64_t i = 0; i < 4; ++i) own_parameters[i] = parameters[i * H + j];
+        for (int cut = 0; cut < 3; ++cut) {
+            qrnn::PoolArguments part;
+            part.gates = own_gates + cuts[cut] * G;
+            part.c0 = part.c_T = &state;
+            part.weight_c = own_parameters;
+            part.bias = own_parameters + 2;
+            part.skip = own_skip + cuts[cut];
+            part.h = own_h + cuts[cut];
+            run(part, cuts[cut + 1] - cuts[cut], 1, 1);
+        }
+        CHECK(std::memcmp(&state, &c_T[lane], sizeof state) == 0, "c_T of lane %" PRId64 " on %s",
+              lane, qrnn::isa_name(isa));
+        for (int64_t t = 0; t < T; ++t) {
+            CHECK(std::memcmp(&own_h[t], &h[t * B * H + lane], sizeof own_h[t]) == 0,
+                  "h of lane %" PRId64 " of pooling %d on %s", lane, static_cast<int>(pooling),
+                  qrnn::isa_name(isa));
+        }
+    }
+}
+
+// An SRU's two gates over the whole range of float32: 1 - f in the state, r in h.
+void test_sru_gates(Isa isa) {
+    const std::vector<float> x = sampled_floats();
+    const int64_t H = static_cast<int64_t>(x.size()), one = 1;
+    // z = 1 and c0 = 0: c_T = sigmoid(-x), h = sigmoid(x) c_T.
+    std::vector<float> gates(x.size(), 1.0f), c0(x.size(), 0.0f), parameters(4 * x.size(), 0.0f);
+    gates.insert(gates.end(), x.begin(), x.end());
+    gates.insert(gates.end(), x.begin(), x.end());
+    std::vector<float> h(x.size()), c_T(x.size());
+    qrnn::PoolArguments a;
+    a.pooling = Pooling::kSRUNoSkip;
+    a.activation = Activation::kIdentity;
+    a.steps = 1;
+    a.batch = 1;
+    a.hidden = H;
+    a.gates = gates.data();
+    a.c0 = c0.data();
+    a.lengths = &one;
+    a.weight_c = parameters.data();
+    a.bias = parameters.data();
+    a.h = h.data();
+    a.c_T = c_T.data();
+    const qrnn::PoolPlan plan = qrnn::plan_pool(a, 1, isa);
+    for (int64_t part = 0; part < plan.parts(); ++part) plan.run(a, part);
+    for (size_t i = 0; i < x.size(); ++i) {
+        const double in = x[i];
+        check_activation("1 - f", isa, -in, c_T[i], 1.0 / (1.0 + std::exp(in)));
+        const double r = 1.0 / (1.0 + std::exp(-in));
+        check_activation("r", isa, in, h[i], r * c_T[i]);
     }
 }
 
@@ -281,7 +345,8 @@ int main() {
             test_rounding(isa, storage);
         }
         test_parts(isa);
-        test_place(isa);
+        for (Pooling pooling : kPoolings) test_place(isa, pooling);
+        test_sru_gates(isa);
         std::printf("%s: %d failures\n", qrnn::isa_name(isa), failures - before);
     }
     return failures == 0 ? 0 : 1;

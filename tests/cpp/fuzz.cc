@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -41,17 +42,9 @@ struct Counts {
     int64_t core = 0, glue = 0, cuda = 0, refused = 0, parallel = 0, inferred = 0, empty = 0;
 };
 
-qrnn::Pooling pooling_of(const std::string& name) {
-    return name == "f"     ? qrnn::Pooling::kF
-           : name == "fo"  ? qrnn::Pooling::kFO
-           : name == "ifo" ? qrnn::Pooling::kIFO
-                           : qrnn::Pooling::kIF;
-}
-
 // ---------------------------------------------------------------------------------------- core
 
 void run_core(Random& random, const Case& c, const reference::Answer& answer) {
-    const reference::Problem& p = c.problem;
     std::vector<qrnn::Isa> isas;
     for (qrnn::Isa isa : {qrnn::Isa::kPortable, qrnn::Isa::kAvx2, qrnn::Isa::kAvx512}) {
         if (qrnn::isa_available(isa)) isas.push_back(isa);
@@ -59,19 +52,7 @@ void run_core(Random& random, const Case& c, const reference::Answer& answer) {
     const qrnn::Isa isa = isas[uniform(random, 0, static_cast<int64_t>(isas.size()) - 1)];
     Buffer h(random, c.h_bytes()), c_T(random, c.c_bytes());
     qrnn::PoolArguments a;
-    a.pooling = pooling_of(p.pooling);
-    a.activation = p.activation == "tanh"   ? qrnn::Activation::kTanh
-                   : p.activation == "relu" ? qrnn::Activation::kRelu
-                                            : qrnn::Activation::kIdentity;
-    a.storage = c.storage;
-    a.reverse = p.reverse;
-    a.zoneout_scale = static_cast<float>(p.zoneout_scale);
-    a.steps = p.T;
-    a.batch = p.B;
-    a.hidden = p.H;
-    a.gates = c.gates.data();
-    a.c0 = c.c0.data();
-    a.lengths = c.lengths.data();
+    c.give(a);
     a.h = h.data();
     a.c_T = c_T.data();
     if (chance(random, 0.2)) {  // in place
@@ -98,12 +79,16 @@ const OrtCustomOp& find_op(const std::string& pooling, ONNXTensorElementDataType
     OrtSessionOptions options;
     require(RegisterCustomOps(&options, fake_ort::api_base()) == nullptr, "registration failed");
     require(options.domains.size() == 1 && options.domains[0]->name == "qrnn_deploy", "domain");
-    std::string name = "QRNNPool" + pooling;
-    std::transform(name.begin(), name.end(), name.begin(), ::toupper);
+    static const std::map<std::string, std::string> names = {{"f", "QRNNPoolF"},
+                                                             {"fo", "QRNNPoolFO"},
+                                                             {"ifo", "QRNNPoolIFO"},
+                                                             {"if", "QRNNPoolIF"},
+                                                             {"sru", "SRUPool"},
+                                                             {"sru_input", "SRUPoolInput"},
+                                                             {"sru_noskip", "SRUPoolNoSkip"}};
+    const std::string& name = names.at(pooling);
     for (const OrtCustomOp* op : options.domains[0]->ops) {
-        std::string op_name = op->GetName(op);
-        std::transform(op_name.begin(), op_name.end(), op_name.begin(), ::toupper);
-        if (op_name == name && op->GetInputType(op, 0) == element &&
+        if (op->GetName(op) == name && op->GetInputType(op, 0) == element &&
             op->GetExecutionProviderType(op) == provider) {
             return *op;
         }
@@ -133,7 +118,7 @@ void require_ok(OrtStatus* status) {
     throw Failure{"refused: " + message};
 }
 
-void break_attribute(Random& random, bool has_input_gate, OrtKernelInfo& info) {
+void break_attribute(Random& random, bool takes_zoneout, OrtKernelInfo& info) {
     const float nan = std::numeric_limits<float>::quiet_NaN();
     switch (uniform(random, 0, 6)) {
         case 0: {
@@ -146,7 +131,7 @@ void break_attribute(Random& random, bool has_input_gate, OrtKernelInfo& info) {
             break;
         case 2: {
             const float bad[] = {0.0f, -0.5f, 1.0001f, nan, INFINITY, -0.0f};
-            info.attributes["zoneout_scale"] = has_input_gate ? 0.5f : bad[uniform(random, 0, 5)];
+            info.attributes["zoneout_scale"] = takes_zoneout ? bad[uniform(random, 0, 5)] : 0.5f;
             break;
         }
         case 3:
@@ -173,9 +158,12 @@ void break_input(Random& random, const Case& c, bool lengths_too, std::vector<Or
         dimension += dimension > 0 && chance(random, 0.5) ? -1 : 1;
         resize(index);
     };
-    switch (uniform(random, 0, lengths_too ? 6 : 5)) {
+    const auto any = [&] {
+        return static_cast<size_t>(uniform(random, 0, static_cast<int64_t>(inputs.size()) - 1));
+    };
+    switch (uniform(random, 0, lengths_too ? 8 : 7)) {
         case 0: {  // rank
-            const size_t index = static_cast<size_t>(uniform(random, 0, 2));
+            const size_t index = any();
             auto& dimensions = inputs[index].info.dimensions;
             if (chance(random, 0.5)) {
                 dimensions.push_back(uniform(random, 0, 2));
@@ -189,7 +177,22 @@ void break_input(Random& random, const Case& c, bool lengths_too, std::vector<Or
         case 2: change(2, 0); break;
         case 3: change(0, 2); break;
         case 4: change(1, 1); break;
-        case 5: given[static_cast<size_t>(uniform(random, 0, 2))] = nullptr; break;
+        case 5: given[any()] = nullptr; break;
+        case 6: {  // type
+            const size_t index = any();
+            auto& element = inputs[index].info.element;
+            element = element == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+                          ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
+                          : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+            resize(index);
+            break;
+        }
+        case 7: {  // an SRU's own inputs
+            const size_t index = std::max<size_t>(any(), 1);
+            const size_t axes = inputs[index].info.dimensions.size();
+            change(index, static_cast<size_t>(uniform(random, 0, static_cast<int64_t>(axes) - 1)));
+            break;
+        }
         default: {
             const int64_t B = c.problem.B;
             if (B == 0) {
@@ -230,7 +233,9 @@ void run_glue(Random& random, const Case& c, const reference::Answer& answer, Co
     if (p.reverse || chance(random, 0.5)) {
         info.attributes["direction"] = int64_t{p.reverse ? -1 : 1};
     }
-    if (p.activation != "tanh" || chance(random, 0.5)) info.attributes["activation"] = p.activation;
+    if (p.activation != (p.is_sru() ? "identity" : "tanh") || chance(random, 0.5)) {
+        info.attributes["activation"] = p.activation;
+    }
     if (p.zoneout_scale != 1.0 || chance(random, 0.5)) {
         info.attributes["zoneout_scale"] = static_cast<float>(p.zoneout_scale);
     }
@@ -238,7 +243,7 @@ void run_glue(Random& random, const Case& c, const reference::Answer& answer, Co
     if (chance(random, 0.5)) info.attributes["plugin_namespace"] = std::string("");
 
     const bool bad_attribute = chance(random, 0.1);
-    if (bad_attribute) break_attribute(random, p.pooling[0] == 'i', info);
+    if (bad_attribute) break_attribute(random, p.pooling[0] == 'f', info);
     void* kernel = nullptr;
     OrtStatus* status = op.CreateKernelV2(&op, &api(), &info, &kernel);
     if (bad_attribute) {
@@ -250,16 +255,27 @@ void run_glue(Random& random, const Case& c, const reference::Answer& answer, Co
     require_ok(status);
     const std::unique_ptr<void, decltype(op.KernelDestroy)> owner(kernel, op.KernelDestroy);
 
-    const int64_t G = p.gate_count();
-    std::vector<OrtValue> inputs(3);
-    inputs[0] = {{element_of(c.storage), {p.T, p.B, G * p.H}, {}}, c.gates.data()};
-    inputs[1] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {p.B, p.H}, {}}, c.c0.data()};
-    inputs[2] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {p.B}, {}}, c.lengths.data()};
+    constexpr auto kFloat32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    std::vector<OrtValue> inputs = {
+        {{element_of(c.storage), {p.T, p.B, p.gate_count() * p.H}, {}}, c.gates.data()},
+        {{kFloat32, {p.B, p.H}, {}}, c.c0.data()},
+        {{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {p.B}, {}}, c.lengths.data()}};
+    if (p.is_sru()) {
+        inputs.push_back({{kFloat32, {2, p.H}, {}}, c.weight_c.data()});
+        inputs.push_back({{kFloat32, {2, p.H}, {}}, c.bias.data()});
+    }
+    if (p.pooling == "sru_input") {
+        inputs.push_back({{element_of(c.storage), {p.T, p.B, p.H}, {}}, c.skip.data()});
+    }
+    require(op.GetInputTypeCount(&op) == inputs.size(), "count of inputs");
+    for (size_t i = 0; i < inputs.size(); ++i) {
+        require(op.GetInputType(&op, i) == inputs[i].info.element, "type of an input");
+        context.inputs.push_back(&inputs[i]);
+    }
     Buffer h(random, c.h_bytes()), c_T(random, c.c_bytes());
-    context.inputs = {&inputs[0], &inputs[1], &inputs[2]};
     context.outputs.resize(2);
     context.outputs[0] = {{element_of(c.storage), {}, {}}, h.data()};
-    context.outputs[1] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {}, {}}, c_T.data()};
+    context.outputs[1] = {{kFloat32, {}, {}}, c_T.data()};
     context.output_bytes = {static_cast<size_t>(h.size()), static_cast<size_t>(c_T.size())};
     context.output_asked = {false, false};
     context.order = random();
@@ -293,7 +309,8 @@ void run_empty(Random& random) {
     const int64_t T = chance(random, 0.5) ? huge : uniform(random, 0, 9);
     const int64_t B = no_rows ? 0 : uniform(random, 1, 4);
     const int64_t H = no_rows ? huge : 0;
-    const OrtCustomOp& op = find_op("fo", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const bool sru = chance(random, 0.5);
+    const OrtCustomOp& op = find_op(sru ? "sru_input" : "fo", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     OrtKernelInfo info;
     info.node_name = "empty";
     void* kernel = nullptr;
@@ -304,8 +321,12 @@ void run_empty(Random& random) {
     OrtValue gates = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {T, B, 3 * H}, {}}, nullptr};
     OrtValue c0 = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {B, H}, {}}, nullptr};
     OrtValue length_value = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {B}, {}}, lengths.data()};
+    // Of 2 H numbers that nothing reads, where H is huge and B is 0.
+    OrtValue parameters = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {2, H}, {}}, nullptr};
+    OrtValue skip = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {T, B, H}, {}}, nullptr};
     OrtKernelContext context;
     context.inputs = {&gates, &c0, &length_value};
+    if (sru) context.inputs.insert(context.inputs.end(), {&parameters, &parameters, &skip});
     context.outputs.resize(2);
     for (OrtValue& value : context.outputs) {
         value.info.element = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
@@ -316,14 +337,15 @@ void run_empty(Random& random) {
 }
 
 void run_inference(Random& random) {
-    const OrtCustomOp& op = find_op("ifo", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const OrtCustomOp& op =
+        find_op(chance(random, 0.5) ? "ifo" : "sru_input", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     const auto element = chance(random, 0.5) ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
                                              : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     OrtShapeInferContext context;
-    context.inputs.resize(3);
+    const size_t ranks[] = {3, 2, 1, 2, 2, 3};
+    context.inputs.resize(op.GetInputTypeCount(&op));
     context.outputs.resize(2);
-    const size_t ranks[] = {3, 2, 1};
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < context.inputs.size(); ++i) {
         context.inputs[i].element = i == 0 ? element : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
         const int64_t rank =
             chance(random, 0.8) ? static_cast<int64_t>(ranks[i]) : uniform(random, 0, 5);

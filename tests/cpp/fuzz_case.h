@@ -55,12 +55,15 @@ struct Case {
     qrnn::Storage storage = qrnn::Storage::kFloat32;
     reference::Problem problem;
     Buffer gates, c0, lengths;
+    Buffer weight_c, bias, skip;  // as far as the pooling has them
 
     explicit Case(Random& random);
 
     storage_bits::Format format() const { return storage_bits::format_of(storage); }
     int64_t h_bytes() const { return problem.T * problem.B * problem.H * format().bytes; }
     int64_t c_bytes() const { return problem.B * problem.H * 4; }
+    // Fills those of the arguments that are not outputs.
+    void give(qrnn::PoolArguments& arguments) const;
     std::string describe() const;
     // Empty, or the first value of h or c_T that is wrong.
     std::string mismatch(const reference::Answer& answer, const char* h, const char* c_T) const;

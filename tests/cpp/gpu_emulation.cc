@@ -169,44 +169,51 @@ void launch(int64_t blocks, int threads, size_t shared_floats, int blocks_at_onc
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// kScan and kChain.
 template <class T, Pooling P, bool kTanh, int kCount>
-bool run(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan, int blocks_at_once,
-         const Mutation& mutation) {
+void run_spans(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan, int blocks_at_once,
+               const Mutation& mutation) {
     constexpr size_t kFloats = qrnn::kSegmentFloats<HostThread, kCount>;
     const int threads = plan.warps * kWarp;
-    const int64_t flat = divide_up(a.batch * a.hidden, int64_t{threads} * kCount);
     const qrnn::ChainLayout layout =
         qrnn::chain_layout(a.steps, a.batch, a.hidden, kCount, plan.warps, qrnn::kSpan, kWarp);
-    call.warps = plan.warps;
-    switch (plan.regime) {
-        case GpuRegime::kStep:
-            launch(flat, threads, 0, blocks_at_once, mutation, [&](HostThread& context) {
-                qrnn::step_kernel<T, P, kTanh, kCount>(context, call);
-            });
-            return true;
-        case GpuRegime::kWalk:
-            launch(flat, threads, 0, blocks_at_once, mutation, [&](HostThread& context) {
-                qrnn::walk_kernel<T, P, kTanh, kCount, qrnn::kWalkAhead>(context, call);
-            });
-            return true;
-        case GpuRegime::kScan:
-            launch(layout.groups, threads, 2 * plan.warps * kFloats, blocks_at_once, mutation,
-                   [&](HostThread& context) {
-                       qrnn::scan_kernel<T, P, kTanh, kCount, qrnn::kSpan>(context, call);
-                   });
-            return true;
-        case GpuRegime::kChain: break;
+    if (plan.regime == GpuRegime::kScan) {
+        launch(layout.groups, threads, 2 * plan.warps * kFloats, blocks_at_once, mutation,
+               [&](HostThread& context) {
+                   qrnn::scan_kernel<T, P, kTanh, kCount, qrnn::kSpan>(context, call);
+               });
+        return;
     }
     std::vector<uint64_t> workspace(layout.bytes / sizeof(uint64_t));
     char* const bytes = reinterpret_cast<char*>(workspace.data());
-    call.tickets = reinterpret_cast<uint32_t*>(bytes);
-    call.segments = reinterpret_cast<uint64_t*>(bytes + layout.segments);
-    call.states = reinterpret_cast<uint64_t*>(bytes + layout.states);
+    call.chain.tickets = reinterpret_cast<uint32_t*>(bytes);
+    call.chain.segments = reinterpret_cast<uint64_t*>(bytes + layout.segments);
+    call.chain.states = reinterpret_cast<uint64_t*>(bytes + layout.states);
     call.groups = static_cast<int>(layout.groups);
     launch(layout.chunks * layout.groups, threads, (2 * plan.warps + 1) * kFloats, blocks_at_once,
            mutation, [&](HostThread& context) {
                qrnn::chain_kernel<T, P, kTanh, kCount, qrnn::kSpan>(context, call);
            });
+}
+
+template <class T, Pooling P, bool kTanh, int kCount>
+bool run(GpuCall<T> call, const PoolArguments& a, const GpuPlan& plan, int blocks_at_once,
+         const Mutation& mutation) {
+    const int threads = plan.warps * kWarp;
+    const int64_t blocks = divide_up(a.batch * a.hidden, int64_t{threads} * kCount);
+    call.warps = plan.warps;
+    if (plan.regime == GpuRegime::kStep) {
+        launch(blocks, threads, 0, blocks_at_once, mutation,
+               [&](HostThread& context) { qrnn::step_kernel<T, P, kTanh, kCount>(context, call); });
+    } else if (plan.regime == GpuRegime::kWalk) {
+        launch(blocks, threads, 0, blocks_at_once, mutation, [&](HostThread& context) {
+            qrnn::walk_kernel<T, P, kTanh, kCount, qrnn::walk_ahead(P)>(context, call);
+        });
+    } else if constexpr (!qrnn::is_sru(P)) {
+        run_spans<T, P, kTanh, kCount>(call, a, plan, blocks_at_once, mutation);
+    } else {
+        return false;
+    }
     return true;
 }
 
@@ -233,6 +240,11 @@ bool run(const PoolArguments& a, const GpuPlan& plan, int blocks_at_once,
         case Pooling::kFO: return run<T, Pooling::kFO>(a, plan, blocks_at_once, mutation);
         case Pooling::kIFO: return run<T, Pooling::kIFO>(a, plan, blocks_at_once, mutation);
         case Pooling::kIF: return run<T, Pooling::kIF>(a, plan, blocks_at_once, mutation);
+        case Pooling::kSRU: return run<T, Pooling::kSRU>(a, plan, blocks_at_once, mutation);
+        case Pooling::kSRUInput:
+            return run<T, Pooling::kSRUInput>(a, plan, blocks_at_once, mutation);
+        case Pooling::kSRUNoSkip:
+            return run<T, Pooling::kSRUNoSkip>(a, plan, blocks_at_once, mutation);
     }
     return false;
 }

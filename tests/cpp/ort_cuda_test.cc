@@ -72,7 +72,7 @@ struct Node {
     const OrtCustomOp& op;
     void* kernel = nullptr;
     std::string refused;
-    OrtValue gates, c0, lengths;
+    OrtValue gates, c0, lengths, weight_c, bias, skip;
     OrtKernelContext context;
 
     Node(const std::string& name, ONNXTensorElementDataType element, int64_t gate_count, int64_t T,
@@ -83,7 +83,11 @@ struct Node {
         gates = {{element, {T, B, gate_count * H}, {}}, address(0x1000)};
         c0 = {{kFloat, {B, H}, {}}, address(0x2000)};
         lengths = {{kInt64, {B}, {}}, address(0x3000)};
-        context.inputs = {&gates, &c0, &lengths};
+        weight_c = {{kFloat, {2, H}, {}}, address(0x7000)};
+        bias = {{kFloat, {2, H}, {}}, address(0x8000)};
+        skip = {{element, {T, B, H}, {}}, address(0x9000)};
+        context.inputs = {&gates, &c0, &lengths, &weight_c, &bias, &skip};
+        context.inputs.resize(op.GetInputTypeCount(&op));
         context.outputs = {{{element, {}, {}}, address(0x4000)},
                            {{kFloat, {}, {}}, address(0x5000)}};
         const auto size = static_cast<size_t>(B * H);
@@ -111,17 +115,24 @@ void every_operator_is_there_for_both_providers() {
     std::set<std::tuple<std::string, std::string, int>> found;
     for (const OrtCustomOp* op : operators()) {
         found.insert({op->GetName(op), op->GetExecutionProviderType(op), op->GetInputType(op, 0)});
-        check(op->GetInputTypeCount(op) == 3 && op->GetOutputTypeCount(op) == 2, "counts");
+        const std::string name = op->GetName(op);
+        const size_t inputs = name == "SRUPoolInput" ? 6 : name.substr(0, 3) == "SRU" ? 5 : 3;
+        check(op->GetInputTypeCount(op) == inputs && op->GetOutputTypeCount(op) == 2, "counts");
         check(op->GetInputType(op, 1) == kFloat && op->GetInputType(op, 2) == kInt64,
               "input types");
         check(op->GetOutputType(op, 0) == op->GetInputType(op, 0), "type of h");
         check(op->GetOutputType(op, 1) == kFloat, "type of c_T");
-        for (size_t i = 0; i < 3; ++i) {
+        for (size_t i = 3; i < inputs; ++i) {
+            check(op->GetInputType(op, i) == (i == 5 ? op->GetInputType(op, 0) : kFloat),
+                  "types of an SRU's inputs");
+        }
+        for (size_t i = 0; i < inputs; ++i) {
             check(op->GetInputMemoryType(op, i) == OrtMemTypeDefault, "inputs on the device");
         }
     }
     check(found.size() == operators().size(), "an operator is registered twice");
-    for (const char* name : {"QRNNPoolF", "QRNNPoolFO", "QRNNPoolIFO", "QRNNPoolIF"}) {
+    for (const char* name : {"QRNNPoolF", "QRNNPoolFO", "QRNNPoolIFO", "QRNNPoolIF", "SRUPool",
+                             "SRUPoolInput", "SRUPoolNoSkip"}) {
         for (const char* provider : {"CPUExecutionProvider", "CUDAExecutionProvider"}) {
             for (const int element : {int{kFloat}, int{kHalf}, int{kBrain}}) {
                 check(found.count({name, provider, element}) == 1, std::string(name) + provider);
@@ -132,10 +143,14 @@ void every_operator_is_there_for_both_providers() {
 
 void pointers_and_stream_go_through() {
     const std::tuple<const char*, ONNXTensorElementDataType, int, qrnn::Pooling, qrnn::Storage>
-        cases[] = {{"QRNNPoolF", kFloat, 2, qrnn::Pooling::kF, qrnn::Storage::kFloat32},
-                   {"QRNNPoolFO", kHalf, 3, qrnn::Pooling::kFO, qrnn::Storage::kFloat16},
-                   {"QRNNPoolIFO", kBrain, 4, qrnn::Pooling::kIFO, qrnn::Storage::kBFloat16},
-                   {"QRNNPoolIF", kFloat, 3, qrnn::Pooling::kIF, qrnn::Storage::kFloat32}};
+        cases[] = {
+            {"QRNNPoolF", kFloat, 2, qrnn::Pooling::kF, qrnn::Storage::kFloat32},
+            {"QRNNPoolFO", kHalf, 3, qrnn::Pooling::kFO, qrnn::Storage::kFloat16},
+            {"QRNNPoolIFO", kBrain, 4, qrnn::Pooling::kIFO, qrnn::Storage::kBFloat16},
+            {"QRNNPoolIF", kFloat, 3, qrnn::Pooling::kIF, qrnn::Storage::kFloat32},
+            {"SRUPool", kHalf, 4, qrnn::Pooling::kSRU, qrnn::Storage::kFloat16},
+            {"SRUPoolInput", kBrain, 3, qrnn::Pooling::kSRUInput, qrnn::Storage::kBFloat16},
+            {"SRUPoolNoSkip", kFloat, 3, qrnn::Pooling::kSRUNoSkip, qrnn::Storage::kFloat32}};
     for (const auto& [name, element, gate_count, pooling, storage] : cases) {
         Node node(name, element, gate_count, 5, 4, 6);
         node.info.attributes["direction"] = int64_t{-1};
@@ -150,6 +165,10 @@ void pointers_and_stream_go_through() {
         check(a.steps == 5 && a.batch == 4 && a.hidden == 6, "sizes");
         check(a.gates == address(0x1000) && a.c0 == address(0x2000), "gates, c0");
         check(a.lengths == address(0x3000), "lengths");
+        const bool sru = qrnn::is_sru(pooling);
+        check(a.weight_c == (sru ? address(0x7000) : nullptr), "weight_c");
+        check(a.bias == (sru ? address(0x8000) : nullptr), "bias");
+        check(a.skip == (qrnn::reads_skip(pooling) ? address(0x9000) : nullptr), "skip");
         check(a.h == address(0x4000) && a.c_T == address(0x5000), "outputs");
         check(call.stream == address(0x6000), "stream");
         check(call.device.multiprocessors == 132 && call.device.compute_capability == 90, "device");
@@ -164,6 +183,13 @@ void workspace_is_what_the_core_asks_for() {
         check(step.run().empty(), "a step");
         check(step.context.scratch_taken.empty(), "a step takes no memory");
         check(fake_gpu::state().call->workspace == nullptr, "a step has no workspace");
+    }
+    {
+        Node sru("SRUPool", kFloat, 4, 8192, 1, 64);  // its time cannot be split
+        check(sru.run().empty(), "an SRU");
+        check(sru.context.scratch_taken.empty(), "an SRU takes no memory");
+        check(fake_gpu::state().call->arguments.activation == qrnn::Activation::kIdentity,
+              "an SRU's default activation");
     }
     Node node("QRNNPoolFO", kFloat, 3, 8192, 1, 64);  // few lanes, long T
     check(node.run().empty(), "a long sequence");
@@ -215,6 +241,33 @@ void errors_are_statuses() {
         require_told(node.run(), {where, "batch size 4", "c0 3"});
         check(!fake_gpu::state().call.has_value(), "launched with inputs that do not fit");
         check(!node.context.output_asked[0], "an output for inputs that do not fit");
+    }
+    const auto refused = [](const std::function<void(Node&)>& spoil,
+                            const std::vector<std::string>& parts) {
+        Node node("SRUPoolInput", kFloat, 3, 5, 4, 6);
+        spoil(node);
+        require_told(node.run(), parts);
+        check(!fake_gpu::state().call.has_value(), "launched with inputs that do not fit");
+    };
+    const std::string sru = "SRUPoolInput 'pool_7': input ";
+    refused([](Node& node) { node.weight_c.info.dimensions = {2, 5}; },
+            {sru + "weight_c [2, H] has the shape [2, 5], expected [2, 6] for the hidden size 6"});
+    refused([](Node& node) { node.bias.info.dimensions = {6, 2}; },
+            {sru + "bias [2, H] has the shape [6, 2], expected [2, 6]"});
+    refused([](Node& node) { node.bias.info.dimensions = {12}; },
+            {sru + "bias [2, H] has 1 dimensions, expected 2"});
+    refused([](Node& node) { node.skip.info.dimensions = {5, 4, 7}; },
+            {sru + "skip [T, B, H] has the shape [5, 4, 7], expected [5, 4, 6] as h"});
+    refused([](Node& node) { node.skip.info.element = kHalf; },
+            {sru + "skip [T, B, H] is float16, expected float32"});
+    refused([](Node& node) { node.weight_c.info.element = kBrain; },
+            {sru + "weight_c [2, H] is bfloat16, expected float32"});
+    refused([](Node& node) { node.context.inputs[5] = nullptr; },
+            {sru + "skip [T, B, H] is missing"});
+    {
+        Node node("SRUPool", kFloat, 4, 5, 4, 6);
+        node.info.attributes["zoneout_scale"] = 0.5f;
+        require_told(node.run(), {"SRUPool 'pool_7'", "is 0.5, expected 1: an SRU has no zoneout"});
     }
     {
         Node node("QRNNPoolFO", kFloat, 3, 5, 4, 6);

@@ -1,4 +1,4 @@
-// The pooling recurrence as a plain loop in double, with a bound on what float32 may err.
+// The recurrences as plain loops in double, with a bound on what float32 may err.
 // It shares no code with the kernels.
 #ifndef QRNN_DEPLOY_TESTS_REFERENCE_H_
 #define QRNN_DEPLOY_TESTS_REFERENCE_H_
@@ -11,16 +11,21 @@
 namespace reference {
 
 struct Problem {
-    std::string pooling;     // f, fo, ifo or if
+    std::string pooling;     // f, fo, ifo, if, sru, sru_input or sru_noskip
     std::string activation;  // tanh, relu or identity
     bool reverse = false;
     double zoneout_scale = 1.0;
     int64_t T = 0, B = 0, H = 0;
-    std::vector<double> gates;  // [T, B, G*H], order z f o i
+    std::vector<double> gates;  // [T, B, G*H], order z f o i, or z f r x
     std::vector<double> c0;     // [B, H]
     std::vector<int64_t> lengths;
+    std::vector<double> weight_c, bias;  // [2, H]; of an SRU
+    std::vector<double> skip;            // [T, B, H]; of sru_input
 
-    int64_t gate_count() const { return pooling == "f" ? 2 : pooling == "ifo" ? 4 : 3; }
+    bool is_sru() const { return pooling.substr(0, 3) == "sru"; }
+    int64_t gate_count() const {
+        return pooling == "f" ? 2 : pooling == "ifo" || pooling == "sru" ? 4 : 3;
+    }
 };
 
 struct Answer {
@@ -37,7 +42,75 @@ inline double sigmoid(double x) {
     return x >= 0 ? 1.0 / (1.0 + std::exp(-x)) : std::exp(x) / (1.0 + std::exp(x));
 }
 
+// A gate of an SRU and what float32 may make of it: the pre-activation is a sum of three, rounded
+// three times at most, and moves with what the state errs.
+struct SruGate {
+    double value, error = 0.0;
+
+    SruGate(double x, double weight, double bias, double c, double c_error, double sign) {
+        const double sum = x + weight * c + bias;
+        const double moved = std::fabs(weight) * c_error +
+                             0x1p-23 * (std::fabs(x) + std::fabs(weight * c) + std::fabs(bias));
+        value = sigmoid(sign * sum);
+        if (std::isinf(sum)) return;  // exactly 0 or 1
+        error = std::fmax(sigmoid(sign * sum + moved) - value, value - sigmoid(sign * sum - moved));
+        error += kRelative * (value + error) + kVanishing;
+    }
+};
+
+inline Answer solve_sru(const Problem& p) {
+    const int64_t G = p.gate_count(), H = p.H;
+    Answer answer;
+    answer.h.assign(p.T * p.B * H, 0.0);
+    answer.h_bound.assign(p.T * p.B * H, 0.0);
+    answer.c_T = p.c0;
+    answer.c_bound.assign(p.B * H, 0.0);
+    for (int64_t b = 0; b < p.B; ++b) {
+        for (int64_t j = 0; j < H; ++j) {
+            double c = p.c0[b * H + j];
+            double bound = 0.0;
+            for (int64_t i = 0; i < p.lengths[b]; ++i) {
+                const int64_t t = p.reverse ? p.lengths[b] - 1 - i : i;
+                const int64_t at = (t * p.B + b) * H + j;
+                const double* x = &p.gates[(t * p.B + b) * G * H + j];
+                const double z = x[0];
+                const SruGate g(x[H], p.weight_c[j], p.bias[j], c, bound, -1.0);
+                const SruGate r(x[2 * H], p.weight_c[H + j], p.bias[H + j], c, bound, 1.0);
+                bound = std::fmin(1.0, 1.0 - g.value + g.error) * bound;
+                bound += g.error * std::fabs(z - c) +
+                         kRelative * g.value * (std::fabs(z) + std::fabs(c));
+                c = c + g.value * (z - c);
+                bound += 0x1p-23 * std::fabs(c) + kDenormal;
+                if (std::isinf(c)) bound = 0.0;  // exactly so
+                double a = c, a_bound = bound;
+                if (p.activation == "tanh") {
+                    a = std::tanh(c);
+                    a_bound = std::fmin(bound, 2.0) + kRelative * std::fabs(a) + kDenormal;
+                }
+                if (p.activation == "relu") a = c < 0 ? 0 : c;
+                const double r_most = std::fmin(1.0, r.value + r.error);
+                if (p.pooling == "sru_noskip") {
+                    answer.h[at] = r.value * a;
+                    answer.h_bound[at] = r_most * a_bound + r.error * std::fabs(a) +
+                                         0x1p-23 * std::fabs(r.value * a);
+                } else {
+                    const double in = p.pooling == "sru" ? x[3 * H] : p.skip[at];
+                    answer.h[at] = in + r.value * (a - in);
+                    answer.h_bound[at] = r_most * a_bound + r.error * std::fabs(a - in) +
+                                         kRelative * r.value * (std::fabs(a) + std::fabs(in)) +
+                                         0x1p-23 * std::fabs(answer.h[at]);
+                }
+                answer.h_bound[at] += kDenormal;
+            }
+            answer.c_T[b * H + j] = c;
+            answer.c_bound[b * H + j] = bound;
+        }
+    }
+    return answer;
+}
+
 inline Answer solve(const Problem& p) {
+    if (p.is_sru()) return solve_sru(p);
     const bool has_o = p.pooling == "fo" || p.pooling == "ifo";
     const bool has_i = p.pooling == "ifo" || p.pooling == "if";
     const int64_t G = p.gate_count();

@@ -83,6 +83,14 @@ reference::Problem problem_of(const Case& c) {
     }
     for (int64_t i = 0; i < c.B * c.H; ++i) p.c0.push_back(static_cast<float>(std::cos(1.1 * i)));
     for (int64_t b = 0; b < c.B; ++b) p.lengths.push_back(b % 3 == 2 ? c.T / 2 : c.T);
+    for (int64_t i = 0; i < 2 * c.H; ++i) {
+        p.weight_c.push_back(static_cast<float>(std::sin(1.3 * i)));
+        p.bias.push_back(static_cast<float>(std::cos(0.9 * i)));
+    }
+    for (int64_t i = 0; i < c.T * c.B * c.H; ++i) {
+        storage_bits::write(format, bits.data(), std::sin(0.3 * static_cast<double>(i)));
+        p.skip.push_back(storage_bits::read(format, bits.data()));
+    }
     return p;
 }
 
@@ -132,8 +140,9 @@ void test_comparison() {
 
 void run_case(const Case& c, cudaStream_t stream, bool captured) {
     nvinfer1::IPluginCreatorV3One* creator = find_creator(creators, creator_count, c.op);
-    const PluginField field = {"direction", &c.direction, PluginFieldType::kINT32, 1};
-    const nvinfer1::PluginFieldCollection fields = {1, &field};
+    const PluginField field[] = {{"direction", &c.direction, PluginFieldType::kINT32, 1},
+                                 {"activation", "tanh", PluginFieldType::kCHAR, 4}};
+    const nvinfer1::PluginFieldCollection fields = {2, field};
     const Parts parts(creator->createPlugin("on_gpu", &fields, TensorRTPhase::kBUILD));
     CHECK(parts.plugin != nullptr, "%s", logger.errors.c_str());
     if (parts.plugin == nullptr) return;
@@ -141,35 +150,48 @@ void run_case(const Case& c, cudaStream_t stream, bool captured) {
     const reference::Problem p = problem_of(c);
     const reference::Answer answer = reference::solve(p);
     const auto format = storage_bits::format_of(c.storage);
-    std::vector<char> gate_bits(p.gates.size() * format.bytes);
-    for (size_t i = 0; i < p.gates.size(); ++i) {
-        storage_bits::write(format, &gate_bits[i * format.bytes], p.gates[i]);
-    }
-    const std::vector<float> c0_floats(p.c0.begin(), p.c0.end());
+    const auto stored = [&](const std::vector<double>& values) {
+        std::vector<char> bits(values.size() * format.bytes);
+        for (size_t i = 0; i < values.size(); ++i) {
+            storage_bits::write(format, &bits[i * format.bytes], values[i]);
+        }
+        return bits;
+    };
+    const auto floats = [](const std::vector<double>& values) {
+        return std::vector<float>(values.begin(), values.end());
+    };
+    const std::vector<char> gate_bits = stored(p.gates), skip_bits = stored(p.skip);
     Buffer gates(gate_bits.size()), c0(p.c0.size() * 4), lengths(p.lengths.size() * 8);
     Buffer h(answer.h.size() * format.bytes), c_T(p.c0.size() * 4);
+    Buffer weight_c(2 * c.H * 4), bias(2 * c.H * 4), skip(skip_bits.size());
     gates.write(gate_bits.data());
-    c0.write(c0_floats.data());
+    c0.write(floats(p.c0).data());
     lengths.write(p.lengths.data());
+    weight_c.write(floats(p.weight_c).data());
+    bias.write(floats(p.bias).data());
+    skip.write(skip_bits.data());
 
     const int64_t columns = p.gate_count() * c.H;
-    const nvinfer1::PluginTensorDesc in[] = {tensor({c.T, c.B, columns}, c.type),
-                                             tensor({c.B, c.H}, DataType::kFLOAT),
-                                             tensor({c.B}, DataType::kINT64)};
+    const nvinfer1::PluginTensorDesc in[] = {
+        tensor({c.T, c.B, columns}, c.type), tensor({c.B, c.H}, DataType::kFLOAT),
+        tensor({c.B}, DataType::kINT64),     tensor({2, c.H}, DataType::kFLOAT),
+        tensor({2, c.H}, DataType::kFLOAT),  tensor({c.T, c.B, c.H}, c.type)};
+    const int32_t count = !p.is_sru() ? 3 : p.pooling == "sru_input" ? 6 : 5;
     const nvinfer1::PluginTensorDesc out[] = {tensor({c.T, c.B, c.H}, c.type),
                                               tensor({c.B, c.H}, DataType::kFLOAT)};
-    nvinfer1::DynamicPluginTensorDesc largest[3] = {};
-    for (int i = 0; i < 3; ++i) {
+    nvinfer1::DynamicPluginTensorDesc largest[6] = {};
+    for (int i = 0; i < count; ++i) {
         largest[i].desc = in[i];
         largest[i].max = in[i].dims;
     }
     nvinfer1::DynamicPluginTensorDesc outputs_largest[2] = {};
-    CHECK(parts.build->configurePlugin(largest, 3, outputs_largest, 2) == 0, "%s",
+    CHECK(parts.build->configurePlugin(largest, count, outputs_largest, 2) == 0, "%s",
           logger.errors.c_str());
-    Buffer workspace(parts.build->getWorkspaceSize(largest, 3, outputs_largest, 2));
-    const void* inputs[] = {gates.data(), c0.data(), lengths.data()};
+    Buffer workspace(parts.build->getWorkspaceSize(largest, count, outputs_largest, 2));
+    const void* inputs[] = {gates.data(),    c0.data(),   lengths.data(),
+                            weight_c.data(), bias.data(), skip.data()};
     void* outputs[] = {h.data(), c_T.data()};
-    CHECK(parts.runtime->onShapeChange(in, 3, out, 2) == 0, "%s", logger.errors.c_str());
+    CHECK(parts.runtime->onShapeChange(in, count, out, 2) == 0, "%s", logger.errors.c_str());
 
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t executable = nullptr;
@@ -200,8 +222,13 @@ void test_with_gpu() {
     } types[] = {{DataType::kFLOAT, qrnn::Storage::kFloat32},
                  {DataType::kHALF, qrnn::Storage::kFloat16},
                  {DataType::kBF16, qrnn::Storage::kBFloat16}};
-    const char* const ops[][2] = {
-        {"QRNNPoolF", "f"}, {"QRNNPoolFO", "fo"}, {"QRNNPoolIFO", "ifo"}, {"QRNNPoolIF", "if"}};
+    const char* const ops[][2] = {{"QRNNPoolF", "f"},
+                                  {"QRNNPoolFO", "fo"},
+                                  {"QRNNPoolIFO", "ifo"},
+                                  {"QRNNPoolIF", "if"},
+                                  {"SRUPool", "sru"},
+                                  {"SRUPoolInput", "sru_input"},
+                                  {"SRUPoolNoSkip", "sru_noskip"}};
     // One step, many lanes, fewer lanes, few lanes and long T, odd sizes.
     const int64_t shapes[][3] = {{1, 4, 130}, {9, 64, 256}, {65, 3, 129}, {3000, 1, 40}};
     int runs = 0;
@@ -259,7 +286,7 @@ int main(int argc, char** argv) {
     Finder finder(&logger);
     set_finder(&finder);
     creators = get_creators(creator_count);
-    CHECK(creator_count == 4, "%d creators", creator_count);
+    CHECK(creator_count == 7, "%d creators", creator_count);
 
     test_comparison();
     int devices = 0;

@@ -9,7 +9,7 @@ namespace {
 using namespace trt_plugins;
 
 void test_creators() {
-    CHECK(qrnn_deploy::tensorrt::creators().size() == 4, "expected 4 creators");
+    CHECK(qrnn_deploy::tensorrt::creators().size() == 7, "expected 7 creators");
     for (const Op& op : kOps) {
         nvinfer1::IPluginCreatorV3One* creator = creator_of(op.name);
         CHECK(creator != nullptr, "%s is missing", op.name);
@@ -28,6 +28,9 @@ void test_creators() {
         CHECK(std::string(parts.core->getPluginVersion()) == "1", "of %s", op.name);
         CHECK(std::string(parts.core->getPluginNamespace()) == "qrnn_deploy", "of %s", op.name);
         CHECK(parts.build->getNbOutputs() == 2, "of %s", op.name);
+        std::string bare = std::string(op.name) + " direction=1 activation=" + op.activation;
+        if (op.inputs == 3) bare += " zoneout_scale=1";
+        CHECK(parts.build->getMetadataString() == bare, "%s", parts.build->getMetadataString());
     }
     CHECK(logger.quiet(), "%s", logger.errors.c_str());
 }
@@ -117,6 +120,12 @@ void test_bad_fields() {
         {"QRNNPoolIFO", float32("zoneout_scale", &half, 1), "is 0.5, expected 1: this pooling has"},
         {"QRNNPoolIF", float32("zoneout_scale", &half, 1), "is 0.5, expected 1: this pooling has"},
         {"QRNNPoolIF", float32("zoneout_scale", &nan, 1), "is nan, expected 1: this pooling has"},
+        {"SRUPool", float32("zoneout_scale", &half, 1),
+         "is 0.5, expected 1: an SRU has no zoneout"},
+        {"SRUPoolInput", float32("zoneout_scale", &none, 1), "is 0, expected 1: an SRU has no"},
+        {"SRUPoolNoSkip", float32("zoneout_scale", &nan, 1), "is nan, expected 1: an SRU has no"},
+        {"SRUPool", text("activation", "sigmoid"), "activation is 'sigmoid', expected tanh, relu"},
+        {"SRUPool", text("plugin_version", "2"), "plugin_version is '2', expected '1'"},
         {"QRNNPoolFO", text("plugin_version", "2"), "plugin_version is '2', expected '1'"},
         {"QRNNPoolFO", int32("plugin_version", &two, 1), "plugin_version is 1 of int32, expected"},
         {"QRNNPoolFO", text("plugin_namespace", "other"), "is 'other', expected 'qrnn_deploy'"},

@@ -7,41 +7,16 @@
 #include "fake_gpu.h"
 #include "gpu_plan.h"
 #include "reference.h"
-#include "trt_plugins.h"
+#include "trt_tensors.h"
 
 namespace {
 
-using namespace trt_plugins;
+using namespace trt_tensors;
 using nvinfer1::DataType;
 using nvinfer1::DimsExprs;
 using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorFormat;
-
-constexpr DataType kStorages[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
-qrnn::Storage storage_of(DataType type) {
-    if (type == DataType::kFLOAT) return qrnn::Storage::kFloat32;
-    return type == DataType::kHALF ? qrnn::Storage::kFloat16 : qrnn::Storage::kBFloat16;
-}
-
-constexpr int64_t kHighest = std::numeric_limits<int64_t>::max();
-
-// The GPU core's answers, anew for each test.
-fake_gpu::State& fresh_gpu() { return fake_gpu::state() = fake_gpu::State(); }
-
-std::string serialized(IPluginV3* plugin) {
-    const Parts parts(plugin->clone());
-    const PluginFieldCollection* fields = parts.runtime->getFieldsToSerialize();
-    std::string all;
-    for (int32_t i = 0; i < fields->nbFields; ++i) {
-        const PluginField& field = fields->fields[i];
-        const int32_t size = field.type == PluginFieldType::kCHAR ? 1 : 4;
-        all += std::string(field.name) + "=";
-        all.append(static_cast<const char*>(field.data), size * field.length);
-        all += ";";
-    }
-    return all;
-}
 
 void test_output_types() {
     constexpr int32_t kTypes = nvinfer1::EnumMax<DataType>();
@@ -72,16 +47,16 @@ void test_output_types() {
 }
 
 // All types and formats at each place, after all types that can stand before it.
-void test_format_combinations() {
+void test_format_combinations(const Op& op) {
     constexpr int32_t kTypes = nvinfer1::EnumMax<DataType>();
     constexpr int32_t kFormats = nvinfer1::EnumMax<TensorFormat>();
-    const Parts parts(create("QRNNPoolIFO", {}));
+    const Parts parts(create(op.name, {}));
+    const int32_t places = op.inputs + 2;
     for (DataType storage : kStorages) {
-        const DataType right[] = {storage, DataType::kFLOAT, DataType::kINT64, storage,
-                                  DataType::kFLOAT};
-        for (int32_t place = 0; place < 5; ++place) {
-            std::array<DynamicPluginTensorDesc, 5> tensors = {};
-            for (int32_t i = 0; i < 5; ++i) {
+        const std::vector<DataType> right = types_of(op, storage);
+        for (int32_t place = 0; place < places; ++place) {
+            std::vector<DynamicPluginTensorDesc> tensors(places);
+            for (int32_t i = 0; i < places; ++i) {
                 tensors[i].desc.type = right[i];
                 // What follows is not set yet, and must not matter.
                 if (i > place) tensors[i].desc.type = DataType::kBOOL;
@@ -100,14 +75,20 @@ void test_format_combinations() {
                     }
                     expected = expected && TensorFormat(format) == TensorFormat::kLINEAR;
                     const bool got =
-                        parts.build->supportsFormatCombination(place, tensors.data(), 3, 2);
-                    CHECK(got == expected, "place %d, type %d, format %d", place, type, format);
+                        parts.build->supportsFormatCombination(place, tensors.data(), op.inputs, 2);
+                    CHECK(got == expected, "%s: place %d, type %d, format %d", op.name, place, type,
+                          format);
                     found += got;
                 }
             }
-            CHECK(found == (place == 0 ? 3 : 1), "%d at place %d", found, place);
+            CHECK(found == (place == 0 ? 3 : 1), "%s: %d at place %d", op.name, found, place);
         }
     }
+}
+
+void test_format_combinations() {
+    for (const Op& op : kOps) test_format_combinations(op);
+    const Parts parts(create("QRNNPoolIFO", {}));
     std::array<DynamicPluginTensorDesc, 6> tensors = {};
     CHECK(!parts.build->supportsFormatCombination(0, tensors.data(), 2, 2), "two inputs");
     CHECK(!parts.build->supportsFormatCombination(0, tensors.data(), 3, 1), "one output");
@@ -134,11 +115,14 @@ void test_output_shapes() {
     for (const Op& op : kOps) {
         const Parts parts(create(op.name, {}));
         ExprBuilder builder;
+        DimsExprs parameters = exprs({builder.fixed(2), builder.symbol("H")});  // weight_c and bias
+        DimsExprs skip = exprs({builder.symbol("T"), builder.symbol("B"), builder.symbol("H")});
         const auto shapes = [&](const DimsExprs& gates, const DimsExprs& c0,
                                 const DimsExprs& lengths) {
-            const DimsExprs in[] = {gates, c0, lengths};
+            DimsExprs in[] = {gates, c0, lengths, parameters, parameters, skip};
             DimsExprs out[2] = {};
-            if (parts.build->getOutputShapes(in, 3, nullptr, 0, out, 2, builder) != 0) {
+            const int32_t inputs = op.inputs;
+            if (parts.build->getOutputShapes(in, inputs, nullptr, 0, out, 2, builder) != 0) {
                 return std::string("refused");
             }
             return written(out[0]) + ", " + written(out[1]);
@@ -167,29 +151,23 @@ void test_output_shapes() {
         CHECK(logger.told("input c0 [B, H] has 3 dimensions, expected 2"), "c0");
         CHECK(shapes(exprs({T, B, H}), c0, exprs({})) == "refused", "rank of lengths");
         CHECK(logger.told("input lengths [B] has 0 dimensions, expected 1"), "lengths");
+        if (op.inputs >= 5) {
+            parameters = exprs({H});
+            CHECK(shapes(exprs({T, B, H}), c0, lengths) == "refused", "rank of weight_c");
+            CHECK(logger.told("input weight_c [2, H] has 1 dimensions, expected 2"), "weight_c");
+            parameters = exprs({builder.fixed(2), H});
+        }
+        if (op.inputs == 6) {
+            skip = exprs({B, H});
+            CHECK(shapes(exprs({T, B, H}), c0, lengths) == "refused", "rank of skip");
+            CHECK(logger.told("input skip [T, B, H] has 2 dimensions, expected 3"), "skip");
+            skip = exprs({T, B, H});
+        }
         builder.broken = true;
         CHECK(shapes(exprs({T, B, H}), c0, lengths) == "refused", "broken builder");
         CHECK(logger.told("TensorRT cannot divide the columns"), "broken builder");
     }
 }
-
-struct Tensors {
-    std::array<DynamicPluginTensorDesc, 3> in = {};
-    std::array<DynamicPluginTensorDesc, 2> out = {};
-
-    // `sizes` as TensorRT knows them when it builds, -1 where they vary; `T` and `B` the largest.
-    Tensors(DataType type, int64_t T, int64_t B, int64_t H, int64_t G, bool fixed_H = true) {
-        const int64_t h = fixed_H ? H : -1;
-        in[0].desc = tensor({-1, -1, fixed_H ? G * H : -1}, type);
-        in[1].desc = tensor({-1, h}, DataType::kFLOAT);
-        in[2].desc = tensor({-1}, DataType::kINT64);
-        out[0].desc = tensor({-1, -1, h}, type);
-        out[1].desc = tensor({-1, h}, DataType::kFLOAT);
-        in[0].max = dims({T, B, G * H});
-        in[1].max = dims({B, H});
-        in[2].max = dims({B});
-    }
-};
 
 void test_configuration_and_workspace() {
     fake_gpu::State& gpu = fresh_gpu();
@@ -231,45 +209,20 @@ void test_configuration_and_workspace() {
     CHECK(logger.told("has 2 inputs and 2 outputs"), "two inputs");
 }
 
-const cudaStream_t kStream = reinterpret_cast<cudaStream_t>(uintptr_t{0x51});
-
-// What TensorRT passes to enqueue.
-struct Run {
-    std::array<PluginTensorDesc, 3> in;
-    std::array<PluginTensorDesc, 2> out;
-    std::array<char, 64> memory = {};
-    std::array<const void*, 3> inputs = {&memory[0], &memory[8], &memory[16]};
-    std::array<void*, 2> outputs = {&memory[24], &memory[32]};
-    void* workspace = &memory[48];
-
-    Run(DataType type, int64_t T, int64_t B, int64_t H, int64_t G)
-        : in{tensor({T, B, G * H}, type), tensor({B, H}, DataType::kFLOAT),
-             tensor({B}, DataType::kINT64)},
-          out{tensor({T, B, H}, type), tensor({B, H}, DataType::kFLOAT)} {}
-
-    bool shape_change(const Parts& parts) {
-        return parts.runtime->onShapeChange(in.data(), 3, out.data(), 2) == 0;
-    }
-    bool enqueue(const Parts& parts) {
-        return parts.runtime->enqueue(in.data(), out.data(), inputs.data(), outputs.data(),
-                                      workspace, kStream) == 0;
-    }
-};
-
 void test_enqueue() {
     fake_gpu::State& gpu = fresh_gpu();
     const int32_t reverse = -1;
     const float scale = 0.5f;
     for (const Op& op : kOps) {
-        const bool zoneout = !qrnn::has_input_gate(op.pooling);
+        const bool zoneout = op.short_name[0] == 'f';
         std::vector<PluginField> fields = {{"direction", &reverse, PluginFieldType::kINT32, 1},
-                                           text("activation", "identity")};
+                                           text("activation", "relu")};
         if (zoneout) {
             fields.push_back({"zoneout_scale", &scale, PluginFieldType::kFLOAT32, 1});
         }
         const Parts parts(create(op.name, fields));
         for (DataType type : kStorages) {
-            Run run(type, 8192, 2, 64, op.gates);
+            Run run(type, 8192, 2, 64, op.gates, op.inputs);
             gpu.call.reset();
             CHECK(run.shape_change(parts) && run.enqueue(parts), "%s", logger.errors.c_str());
             CHECK(gpu.call.has_value(), "%s was not enqueued", op.name);
@@ -277,19 +230,25 @@ void test_enqueue() {
             const qrnn::PoolArguments& a = gpu.call->arguments;
             CHECK(a.pooling == op.pooling && a.reverse, "%s", op.name);
             CHECK(a.storage == storage_of(type), "%s", op.name);
-            CHECK(a.activation == qrnn::Activation::kIdentity, "%s", op.name);
+            CHECK(a.activation == qrnn::Activation::kRelu, "%s", op.name);
             CHECK(a.zoneout_scale == (zoneout ? 0.5f : 1.0f), "%g", a.zoneout_scale);
             CHECK(a.steps == 8192 && a.batch == 2 && a.hidden == 64, "%s", op.name);
             CHECK(a.gates == run.inputs[0] && a.c0 == run.inputs[1], "inputs of %s", op.name);
             CHECK(a.lengths == run.inputs[2], "lengths of %s", op.name);
             CHECK(a.h == run.outputs[0] && a.c_T == run.outputs[1], "outputs of %s", op.name);
-            CHECK(gpu.call->workspace == run.workspace, "workspace of %s", op.name);
+            const bool sru = op.inputs > 3;
+            CHECK(a.weight_c == (sru ? run.inputs[3] : nullptr), "weight_c of %s", op.name);
+            CHECK(a.bias == (sru ? run.inputs[4] : nullptr), "bias of %s", op.name);
+            CHECK(a.skip == (op.inputs == 6 ? run.inputs[5] : nullptr), "skip of %s", op.name);
             const size_t bytes = qrnn::gpu_workspace_bytes(a, gpu.device);
-            CHECK(bytes > 0 && gpu.call->workspace_bytes == bytes, "workspace of %s", op.name);
+            CHECK((bytes > 0) == !sru, "%zu bytes for %s", bytes, op.name);
+            CHECK(gpu.call->workspace_bytes == bytes, "workspace of %s", op.name);
+            CHECK(gpu.call->workspace == (sru ? nullptr : run.workspace), "workspace of %s",
+                  op.name);
             CHECK(gpu.call->stream == kStream, "stream of %s", op.name);
         }
         for (auto [T, B, H] : {std::array<int64_t, 3>{0, 2, 7}, {5, 0, 7}, {5, 2, 0}}) {
-            Run empty(DataType::kFLOAT, T, B, H, op.gates);
+            Run empty(DataType::kFLOAT, T, B, H, op.gates, op.inputs);
             CHECK(empty.shape_change(parts) && empty.enqueue(parts), "%s", logger.errors.c_str());
         }
     }
@@ -304,7 +263,7 @@ void test_answers() {
         for (int32_t direction : {1, -1}) {
             reference::Problem p;
             p.pooling = op.short_name;
-            p.activation = "tanh";
+            p.activation = op.activation;
             p.reverse = direction == -1;
             p.T = 5;
             p.B = 3;
@@ -316,13 +275,20 @@ void test_answers() {
             for (float& value : c0) value = std::sin(x += 1.0f);
             p.gates.assign(gates.begin(), gates.end());
             p.c0.assign(c0.begin(), c0.end());
+            std::vector<float> parameters(4 * p.H), skip(p.T * p.B * p.H);
+            for (float& value : parameters) value = std::sin(x += 1.0f);
+            for (float& value : skip) value = std::sin(x += 1.0f);
+            p.weight_c.assign(parameters.begin(), parameters.begin() + 2 * p.H);
+            p.bias.assign(parameters.begin() + 2 * p.H, parameters.end());
+            p.skip.assign(skip.begin(), skip.end());
             const reference::Answer answer = reference::solve(p);
 
             std::vector<float> h(p.T * p.B * p.H, NAN), c_T(p.B * p.H, NAN);
             const Parts parts(
                 create(op.name, {{"direction", &direction, PluginFieldType::kINT32, 1}}));
-            Run run(DataType::kFLOAT, p.T, p.B, p.H, op.gates);
-            run.inputs = {gates.data(), c0.data(), p.lengths.data()};
+            Run run(DataType::kFLOAT, p.T, p.B, p.H, op.gates, op.inputs);
+            run.inputs = {gates.data(),         c0.data(),  p.lengths.data(), parameters.data(),
+                          &parameters[2 * p.H], skip.data()};
             run.outputs = {h.data(), c_T.data()};
             CHECK(run.enqueue(parts), "%s", logger.errors.c_str());
             for (size_t i = 0; i < h.size(); ++i) {
@@ -443,7 +409,8 @@ void test_copies_and_engines() {
 }  // namespace
 
 int main() {
-    return run_tests(test_output_types, test_format_combinations, test_output_shapes,
-                     test_configuration_and_workspace, test_enqueue, test_answers, test_bad_enqueue,
-                     test_copies_and_engines);
+    return run_tests(
+        test_output_types, [] { test_format_combinations(); }, test_output_shapes,
+        test_configuration_and_workspace, test_enqueue, test_answers, test_bad_enqueue,
+        test_copies_and_engines);
 }

@@ -24,11 +24,17 @@ struct Op {
     const char* short_name;
     qrnn::Pooling pooling;
     int64_t gates;
+    int32_t inputs = 3;
+    const char* activation = "tanh";  // the default
 };
-inline constexpr Op kOps[] = {{"QRNNPoolF", "f", qrnn::Pooling::kF, 2},
-                              {"QRNNPoolFO", "fo", qrnn::Pooling::kFO, 3},
-                              {"QRNNPoolIFO", "ifo", qrnn::Pooling::kIFO, 4},
-                              {"QRNNPoolIF", "if", qrnn::Pooling::kIF, 3}};
+inline constexpr Op kOps[] = {
+    {"QRNNPoolF", "f", qrnn::Pooling::kF, 2},
+    {"QRNNPoolFO", "fo", qrnn::Pooling::kFO, 3},
+    {"QRNNPoolIFO", "ifo", qrnn::Pooling::kIFO, 4},
+    {"QRNNPoolIF", "if", qrnn::Pooling::kIF, 3},
+    {"SRUPool", "sru", qrnn::Pooling::kSRU, 4, 5, "identity"},
+    {"SRUPoolInput", "sru_input", qrnn::Pooling::kSRUInput, 3, 6, "identity"},
+    {"SRUPoolNoSkip", "sru_noskip", qrnn::Pooling::kSRUNoSkip, 3, 5, "identity"}};
 
 inline Logger logger;
 

@@ -59,7 +59,8 @@ int main(int argc, char** argv) {
     } else {
         CHECK(registered ==
                   "qrnn_deploy::QRNNPoolF qrnn_deploy::QRNNPoolFO "
-                  "qrnn_deploy::QRNNPoolIFO qrnn_deploy::QRNNPoolIF ",
+                  "qrnn_deploy::QRNNPoolIFO qrnn_deploy::QRNNPoolIF "
+                  "qrnn_deploy::SRUPool qrnn_deploy::SRUPoolInput qrnn_deploy::SRUPoolNoSkip ",
               "registered %s", registered.c_str());
         if (mode == "path") {
             CHECK(nvinfer->logger.quiet(), "%s", nvinfer->logger.errors.c_str());

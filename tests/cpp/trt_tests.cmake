@@ -1,5 +1,5 @@
 # Tests of the TensorRT plugin. Included where its glue is built.
-foreach(part fields log plugin)
+foreach(part fields log plugin sru)
   add_executable(qrnn_deploy_trt_${part}_test trt_${part}_test.cc)
   target_link_libraries(qrnn_deploy_trt_${part}_test PRIVATE qrnn_deploy_trt_glue
                                                              qrnn_deploy_fake_gpu)

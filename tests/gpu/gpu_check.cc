@@ -63,8 +63,13 @@ struct Kind {
     Pooling pooling;
     const char* name;
 };
-constexpr Kind kKinds[] = {
-    {Pooling::kF, "f"}, {Pooling::kFO, "fo"}, {Pooling::kIFO, "ifo"}, {Pooling::kIF, "if"}};
+constexpr Kind kKinds[] = {{Pooling::kF, "f"},
+                           {Pooling::kFO, "fo"},
+                           {Pooling::kIFO, "ifo"},
+                           {Pooling::kIF, "if"},
+                           {Pooling::kSRU, "sru"},
+                           {Pooling::kSRUInput, "sru_input"},
+                           {Pooling::kSRUNoSkip, "sru_noskip"}};
 constexpr const char* kRegimes[] = {"step", "walk", "scan", "chain"};
 constexpr const char* kStorages[] = {"float32", "float16", "bfloat16"};
 
@@ -96,6 +101,17 @@ void check(const Kind& kind, Storage storage, const Shape& shape, bool reverse,
     for (float& x : state) x = static_cast<float>(normal(random) / 2);
     p.c0.assign(state.begin(), state.end());
     for (int64_t b = 0; b < p.B; ++b) p.lengths.push_back(b == 1 ? 0 : p.T - b * p.T / p.B);
+    std::vector<float> weight_c(2 * p.H), bias(2 * p.H);
+    for (float& x : weight_c) x = static_cast<float>(normal(random) / 4);
+    for (float& x : bias) x = static_cast<float>(normal(random) / 4);
+    p.weight_c.assign(weight_c.begin(), weight_c.end());
+    p.bias.assign(bias.begin(), bias.end());
+    std::vector<char> skip(p.T * p.B * p.H * format.bytes);
+    p.skip.resize(skip.size() / format.bytes);
+    for (size_t i = 0; i < p.skip.size(); ++i) {
+        storage_bits::write(format, &skip[i * format.bytes], normal(random));
+        p.skip[i] = storage_bits::read(format, &skip[i * format.bytes]);
+    }
     const reference::Answer answer = reference::solve(p);
 
     qrnn::PoolArguments a;
@@ -107,10 +123,18 @@ void check(const Kind& kind, Storage storage, const Shape& shape, bool reverse,
     a.hidden = p.H;
     std::vector<char> h(p.T * p.B * p.H * format.bytes);
     DeviceArray device_gates(gates.size()), device_state(state.size() * 4),
-        device_lengths(p.lengths.size() * 8), device_h(h.size());
+        device_lengths(p.lengths.size() * 8), device_h(h.size()),
+        device_weight_c(weight_c.size() * 4), device_bias(bias.size() * 4),
+        device_skip(skip.size());
     device_gates.set(gates);
     device_state.set(state);
     device_lengths.set(p.lengths);
+    device_weight_c.set(weight_c);
+    device_bias.set(bias);
+    device_skip.set(skip);
+    a.weight_c = device_weight_c.data();
+    a.bias = device_bias.data();
+    a.skip = device_skip.data();
     a.gates = device_gates.data();
     a.c0 = device_state.data();
     a.lengths = device_lengths.data();
@@ -198,7 +222,7 @@ int main(int argc, char** argv) {
     std::vector<Shape> shapes = {{1, 3, 70}, {70, 3, 33}, {300, 2, 46}};
     if (!quick) shapes.insert(shapes.end(), {{1, 2, 5}, {9, 1, 1}, {600, 1, 130}, {2500, 1, 34}});
     for (const Kind& kind : kKinds) {
-        if (quick && kind.pooling != Pooling::kFO) continue;
+        if (quick && kind.pooling != Pooling::kFO && kind.pooling != Pooling::kSRUInput) continue;
         for (Storage storage : {Storage::kFloat32, Storage::kFloat16, Storage::kBFloat16}) {
             for (const Shape& shape : shapes) {
                 for (GpuRegime regime :
@@ -206,6 +230,7 @@ int main(int argc, char** argv) {
                     for (int channels : {1, 2}) {
                         for (int warps : {1, 8}) {
                             qrnn::PoolArguments sizes;
+                            sizes.pooling = kind.pooling;
                             sizes.storage = storage;
                             sizes.steps = shape.T;
                             sizes.hidden = shape.H;

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-POOLINGS = ("f", "fo", "ifo", "if")
+POOLINGS = ("f", "fo", "ifo", "if", "sru", "sru_input", "sru_noskip")
+"""In the order of the core's enumeration."""
 ACTIVATIONS = ("tanh", "relu", "identity")
 REGIMES = ("step", "walk", "scan", "chain")
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
-GATES = {"f": 2, "fo": 3, "ifo": 4, "if": 3}
+GATES = {"f": 2, "fo": 3, "ifo": 4, "if": 3, "sru": 4, "sru_input": 3, "sru_noskip": 3}
 
 Plan = tuple[str, int, int]
 """Regime, channels per thread, warps in a block."""
@@ -45,14 +46,14 @@ class GpuCore:
             (
                 "plan",
                 None,
-                [integer, *[wide] * 3, *[pointer] * 2, integer, integer, size, *[pointer] * 2],
+                [*[integer] * 2, *[wide] * 3, *[pointer] * 3, *[integer] * 2, size, *[pointer] * 2],
             ),
             ("chain_bytes", size, [*[wide] * 3, *[integer] * 3]),
             (
                 "pool",
                 integer,
                 [
-                    *([integer] * 4 + [real] + [wide] * 3 + [pointer] * 5 + [integer] * 3),
+                    *([integer] * 4 + [real] + [wide] * 3 + [pointer] * 8 + [integer] * 3),
                     *(pointer, size, pointer),
                 ],
             ),
@@ -79,14 +80,20 @@ class GpuCore:
         return out[0], out[1]
 
     def plan(
-        self, gates: torch.Tensor, h: torch.Tensor, workspace_bytes: int = 2**62
+        self,
+        gates: torch.Tensor,
+        h: torch.Tensor,
+        workspace_bytes: int = 2**62,
+        *,
+        pooling: str = "fo",
+        skip: torch.Tensor | None = None,
     ) -> tuple[Plan, int, int]:
         """The core's own choice, the workspace for it, and the bound for smaller T and B."""
         plan, sizes = (ctypes.c_int * 3)(), (ctypes.c_uint64 * 2)()
         self._library.qrnn_gpu_plan(
-            STORAGES.index(gates.dtype),
-            *h.shape,
-            *(_address(gates), _address(h), *self.device(), workspace_bytes, plan, sizes),
+            *(POOLINGS.index(pooling), STORAGES.index(gates.dtype), *h.shape),
+            *(_address(gates), _address(skip), _address(h)),
+            *(*self.device(), workspace_bytes, plan, sizes),
         )
         return (REGIMES[plan[0]], plan[1], plan[2]), sizes[0], sizes[1]
 
@@ -107,10 +114,15 @@ class GpuCore:
         direction: int = 1,
         activation: str = "tanh",
         zoneout_scale: float = 1.0,
+        weight_c: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        skip: torch.Tensor | None = None,
         plan: Plan | None = None,
         workspace: torch.Tensor | None = None,
     ) -> None:
         """Enqueues the pooling on PyTorch's current stream; h [T, B, H] and c_T are written.
+
+        weight_c [2, H] and bias [2, H], float32, are an SRU's; skip [T, B, H] that of sru_input.
 
         Raises:
             CudaError: as pool_on_gpu returned it.
@@ -121,6 +133,7 @@ class GpuCore:
                 *(POOLINGS.index(pooling), ACTIVATIONS.index(activation)),
                 *(STORAGES.index(gates.dtype), direction < 0, zoneout_scale, *h.shape),
                 *(_address(gates), _address(c0), _address(lengths), _address(h), _address(c_T)),
+                *(_address(weight_c), _address(bias), _address(skip)),
                 *(REGIMES.index(regime) if plan else -1, channels, warps),
                 *(_address(workspace), 0 if workspace is None else workspace.numel(), _stream()),
             )
