@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,8 +24,24 @@ from numpy.typing import NDArray
 Lengths = Literal["full", "ragged", "zero"]
 
 POOLING_NAMES = ("f", "fo", "ifo", "if")
+SRU_NAMES = ("sru", "sru_input", "sru_noskip")
 ACTIVATION_NAMES = ("tanh", "relu", "identity")
-GATE_COUNT = {name: len(packing) for name, packing in oracle.PACKING.items()}
+GATE_COUNT = {
+    name: len(packing) for name, packing in (*oracle.PACKING.items(), *oracle.SRU_PACKING.items())
+}
+
+
+def _lengths(kind: Lengths, T: int, B: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Full, all zero, or ragged: T and 0 are among them where B allows."""
+    if kind == "full":
+        return np.full(B, T, np.int64)
+    if kind == "zero":
+        return np.zeros(B, np.int64)
+    lengths = rng.integers(0, T + 1, B).astype(np.int64)
+    lengths[: min(2, B)] = [T, 0][: min(2, B)]
+    if B == 1:
+        lengths[0] = T // 2
+    return lengths
 
 
 @dataclass(frozen=True)
@@ -71,16 +88,7 @@ class PoolCase:
         gates = (rng.standard_normal((self.T, self.B, width)) * self.scale).astype(dtype)
         wide = np.dtype(dtype) == np.float64
         c0 = rng.standard_normal((self.B, self.H)).astype(np.float64 if wide else np.float32)
-        if self.lengths == "full":
-            lengths = np.full(self.B, self.T, np.int64)
-        elif self.lengths == "zero":
-            lengths = np.zeros(self.B, np.int64)
-        else:
-            lengths = rng.integers(0, self.T + 1, self.B).astype(np.int64)
-            lengths[: min(2, self.B)] = [self.T, 0][: min(2, self.B)]
-            if self.B == 1:
-                lengths[0] = self.T // 2
-        return gates, c0, lengths
+        return gates, c0, _lengths(self.lengths, self.T, self.B, rng)
 
     def attributes(self) -> dict[str, Any]:
         """direction, activation and zoneout_scale, as keyword arguments."""
@@ -149,3 +157,88 @@ SHAPE_CASES = _shapes()
 
 POOL_CASES = ATTRIBUTE_CASES + SHAPE_CASES + _extremes()
 """All of them."""
+
+
+@dataclass(frozen=True)
+class SruCase:
+    """One configuration of the SRU recurrence, with a recipe for its inputs.
+
+    Attributes:
+        pooling: sru, sru_input or sru_noskip.
+        T: steps.
+        B: rows.
+        H: channels.
+        direction: 1 or -1.
+        activation: of the state on its way to h.
+        lengths: every row full, ragged (0 and T among them where B allows), or all zero.
+        scale: standard deviation of the pre-activations.
+    """
+
+    pooling: str
+    T: int = 7
+    B: int = 3
+    H: int = 5
+    direction: int = 1
+    activation: str = "identity"
+    lengths: Lengths = "full"
+    scale: float = 2.0
+
+    def __str__(self) -> str:
+        """The test id."""
+        way = "fwd" if self.direction == 1 else "rev"
+        return (
+            f"{self.pooling}-T{self.T}B{self.B}H{self.H}-{way}-{self.activation}"
+            f"-{self.lengths}-x{self.scale:g}"
+        )
+
+    def inputs(self, dtype: Any = np.float32) -> dict[str, NDArray[Any]]:
+        """The operator's inputs by name, in its order.
+
+        ``gates`` [T, B, G*H] and (sru_input) ``skip`` [T, B, H] in ``dtype``, which may be an
+        ml_dtypes type; ``lengths`` [B] int64; ``c0`` [B, H], ``weight_c`` [2, H] and ``bias``
+        [2, H] float32, or float64 for float64 gates.
+        """
+        rng = np.random.default_rng(zlib.crc32(str(self).encode()))
+        wide = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+        shape = (self.T, self.B, GATE_COUNT[self.pooling] * self.H)
+        arrays: dict[str, NDArray[Any]] = {
+            "gates": (rng.standard_normal(shape) * self.scale).astype(dtype),
+            "c0": rng.standard_normal((self.B, self.H)).astype(wide),
+            "lengths": _lengths(self.lengths, self.T, self.B, rng),
+            "weight_c": (rng.standard_normal((2, self.H)) * 0.5).astype(wide),
+            "bias": rng.standard_normal((2, self.H)).astype(wide),
+        }
+        if self.pooling == "sru_input":
+            arrays["skip"] = rng.standard_normal((self.T, self.B, self.H)).astype(dtype)
+        return arrays
+
+    def attributes(self) -> dict[str, Any]:
+        """direction and activation, as keyword arguments."""
+        return {"direction": self.direction, "activation": self.activation}
+
+    def expected(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[oracle.F64, oracle.F64]:
+        """h [T, B, H] and c_T [B, H] of the oracle, float64."""
+        return oracle.sru_pool(self.pooling, **inputs, **self.attributes())
+
+
+def _sru_grid() -> list[SruCase]:
+    """Every attribute against every other, at one odd shape."""
+    return [
+        SruCase(pooling, direction=direction, activation=activation, lengths=lengths)
+        for pooling, direction, activation, lengths in itertools.product(
+            SRU_NAMES, (1, -1), ACTIVATION_NAMES, ("full", "ragged")
+        )
+    ]
+
+
+def _sru_shapes() -> list[SruCase]:
+    """The shapes of the other operators, in both directions, and what is extreme."""
+    shapes = {(c.T, c.B, c.H): None for c in SHAPE_CASES}
+    base = [SruCase(p, T=t, B=b, H=h) for p in SRU_NAMES for t, b, h in shapes]
+    ragged = [replace(c, direction=-1, lengths="ragged") for c in base if c.T and c.B]
+    changes = ({"scale": 40.0}, {"scale": 0.01}, {"lengths": "zero"}, {"T": 33, "H": 17})
+    return base + ragged + [SruCase(p, **change) for p in SRU_NAMES for change in changes]
+
+
+SRU_CASES = _sru_grid() + _sru_shapes()
+"""The forms of an SRU, as the pooling cases have it."""

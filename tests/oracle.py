@@ -1,4 +1,4 @@
-"""The test oracle: QRNN pooling, one layer and a stack, as plain NumPy float64 loops.
+"""The test oracle: QRNN pooling, one layer and a stack, and SRU, as plain NumPy float64 loops.
 
 It imports nothing of the project, shares no code with what it tests, and is never optimised.
 
@@ -9,6 +9,12 @@ z f i (if); f weights the previous state::
     f, fo   g = zoneout_scale * sigmoid(-x_f);  c <- c + g * (z - c)
     ifo, if c <- sigmoid(x_f) * c + sigmoid(x_i) * z
     h = sigmoid(x_o) * c  (fo, ifo)     h = c  (f, if)
+
+SRU: Lei et al. 2018, arXiv:1709.02755, section 3, packed z f r x (sru) or z f r::
+
+    f = sigmoid(x_f + v_f * c + b_f);  r = sigmoid(x_r + v_r * c + b_r)
+    c <- f * c + (1 - f) * z
+    h = r * activation(c) + (1 - r) * x     h = r * activation(c)  (sru_noskip)
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 F64 = NDArray[np.float64]
 
 PACKING = {"f": "zf", "fo": "zfo", "ifo": "zfoi", "if": "zfi"}
+SRU_PACKING = {"sru": "zfrx", "sru_input": "zfr", "sru_noskip": "zfr"}
 
 
 def sigmoid(x: F64) -> F64:
@@ -94,6 +101,66 @@ def pool(
                     g = zoneout_scale * sigmoid(-part["f"])
                     c = c + g * (z - c)
                 h[t, b] = sigmoid(part["o"]) * c if "o" in packing else c
+            c_T[b] = c
+    return h, c_T
+
+
+def sru_pool(
+    pooling: str,
+    gates: ArrayLike,
+    c0: ArrayLike,
+    lengths: ArrayLike | None,
+    weight_c: ArrayLike,
+    bias: ArrayLike,
+    skip: ArrayLike | None = None,
+    *,
+    direction: int = 1,
+    activation: str = "identity",
+) -> tuple[F64, F64]:
+    """The recurrence of an SRU over packed pre-activations.
+
+    Args:
+        pooling: sru, sru_input or sru_noskip.
+        gates: [T, B, G*H], any float dtype.
+        c0: [B, H].
+        lengths: [B] integers in 0..T, or None for T everywhere.
+        weight_c: [2, H], the rows v_f and v_r.
+        bias: [2, H], the rows b_f and b_r.
+        skip: [T, B, H], the highway's input for sru_input, else None.
+        direction: 1 walks t = 0..len-1, -1 walks t = len-1..0.
+        activation: of the state on its way to h.
+
+    Returns:
+        h [T, B, H], zero beyond the lengths, and c_T [B, H].
+    """
+    packing = SRU_PACKING[pooling]
+    x = np.asarray(gates).astype(np.float64)
+    c_T = np.array(np.asarray(c0).astype(np.float64))
+    (v_f, v_r), (b_f, b_r) = (np.asarray(a).astype(np.float64) for a in (weight_c, bias))
+    steps, batch, width = x.shape
+    hidden = c_T.shape[1]
+    if width != len(packing) * hidden or c_T.shape[0] != batch:
+        raise ValueError(f"gates {x.shape} do not fit c0 {c_T.shape} for {pooling}")
+    if (skip is not None) != (pooling == "sru_input") or direction not in (1, -1):
+        raise ValueError(f"skip or direction {direction} for {pooling}")
+    counts = [steps] * batch if lengths is None else [int(n) for n in np.asarray(lengths)]
+    if len(counts) != batch or any(not 0 <= n <= steps for n in counts):
+        raise ValueError(f"lengths {counts} for T={steps}, B={batch}")
+
+    h = np.zeros((steps, batch, hidden))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for b in range(batch):
+            c = c_T[b].copy()
+            walk = range(counts[b]) if direction == 1 else range(counts[b] - 1, -1, -1)
+            for t in walk:
+                part = {g: x[t, b, k * hidden : (k + 1) * hidden] for k, g in enumerate(packing)}
+                if skip is not None:
+                    part["x"] = np.asarray(skip)[t, b].astype(np.float64)
+                to_forget, to_reset = part["f"] + v_f * c + b_f, part["r"] + v_r * c + b_r
+                c = sigmoid(to_forget) * c + sigmoid(-to_forget) * part["z"]
+                h[t, b] = sigmoid(to_reset) * activate(c, activation)
+                if "x" in part:
+                    h[t, b] += sigmoid(-to_reset) * part["x"]
             c_T[b] = c
     return h, c_T
 

@@ -102,6 +102,62 @@ def test_layer_taps_oldest_first() -> None:
     np.testing.assert_array_equal(x_T[0, :, 0], [2, 1])
 
 
+def test_two_steps_of_an_sru_by_hand() -> None:
+    # One channel, two steps; columns z f r x, and both gates see the state before the step.
+    steps = [(0.5, 1.0, -0.25, 0.75), (-1.5, -2.0, 0.5, 0.1)]
+    weight_c, bias = [[0.6], [-0.4]], [[0.2], [0.9]]
+    c = 0.3
+    for n, (z, x_f, x_r, x) in enumerate(steps):
+        f, r = sigma(x_f + 0.6 * c + 0.2), sigma(x_r - 0.4 * c + 0.9)
+        c = f * c + (1 - f) * z
+        gates = np.array(steps)[: n + 1, None, :]
+        skip = gates[..., 3:]
+        for pooling, packed, given, out in (
+            ("sru", gates, None, r * math.tanh(c) + (1 - r) * x),
+            ("sru_input", gates[..., :3], skip, r * math.tanh(c) + (1 - r) * x),
+            ("sru_noskip", gates[..., :3], None, r * math.tanh(c)),
+        ):
+            h, c_T = oracle.sru_pool(
+                pooling, packed, [[0.3]], None, weight_c, bias, given, activation="tanh"
+            )
+            assert h[n, 0, 0] == pytest.approx(out, abs=1e-15)
+            assert c_T[0, 0] == pytest.approx(c, abs=1e-15)
+
+
+@pytest.mark.parametrize("pooling", oracle.SRU_PACKING)
+def test_an_sru_walks_each_row_to_its_length_in_either_direction(pooling: str) -> None:
+    rng = np.random.default_rng(2)
+    gates = rng.normal(size=(5, 3, 2 * len(oracle.SRU_PACKING[pooling])))
+    c0, weight_c, bias = rng.normal(size=(3, 2)), rng.normal(size=(2, 2)), rng.normal(size=(2, 2))
+    skip = rng.normal(size=(5, 3, 2)) if pooling == "sru_input" else None
+
+    def short(x: np.ndarray | None, reverse: bool) -> np.ndarray | None:
+        return None if x is None else x[2::-1, :1] if reverse else x[:3, :1]
+
+    for direction in (1, -1):
+        dirty = gates.copy()
+        dirty[3:, 0] = np.nan
+        h, c = oracle.sru_pool(
+            pooling, dirty, c0, [3, 0, 5], weight_c, bias, skip, direction=direction
+        )
+        assert np.all(h[3:, 0] == 0) and np.all(h[:, 1] == 0) and np.isfinite(h).all()
+        np.testing.assert_array_equal(c[1], c0[1])
+        reverse = direction == -1
+        alone, end = oracle.sru_pool(
+            pooling, short(gates, reverse), c0[:1], None, weight_c, bias, short(skip, reverse)
+        )
+        np.testing.assert_array_equal(h[:3, :1], alone[::direction])
+        np.testing.assert_array_equal(c[:1], end)
+
+
+def test_an_sru_is_given_its_skip_where_it_has_one() -> None:
+    arguments = ([[0.0]], None, np.zeros((2, 1)), np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="skip"):
+        oracle.sru_pool("sru_input", np.zeros((1, 1, 3)), *arguments)
+    with pytest.raises(ValueError, match="skip"):
+        oracle.sru_pool("sru", np.zeros((1, 1, 4)), *arguments, np.zeros((1, 1, 1)))
+
+
 def test_lengths_outside_the_sequence_are_refused() -> None:
     for bad in ([5], [-1]):
         with pytest.raises(ValueError, match="lengths"):

@@ -15,9 +15,10 @@ import onnxscript
 import torch
 from torch import Tensor
 
-from ..pooling import torch_op  # noqa: F401  (registers the torch.library operators)
-from ..pooling.spec import DOMAIN, OPSET_VERSION, PLUGIN_VERSION, POOLINGS, PoolingSpec
-from .schema import STORAGE_TYPES, register_schemas
+from ..pooling import rhn_op, sru_op, torch_op  # noqa: F401  (register the torch operators)
+from ..pooling.spec import DOMAIN, OPERATORS, OPSET_VERSION, PoolingSpec
+from .schema import STORAGE_TYPES, plugin_attributes, register_schemas
+from .standard import standard_translations
 
 TAG_OP_TYPE = "Tag"
 
@@ -42,28 +43,20 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     namespace = getattr(torch.ops, DOMAIN)
     table: dict[Callable[..., Any], Callable[..., Any]] = {
         getattr(namespace, f"pool_{spec.name}").default: _pool_translation(domain, spec)
-        for spec in POOLINGS.values()
+        for spec in OPERATORS.values()
     }
     table[namespace.tag.default] = _tag_translation(domain)
-    return table
+    return table | standard_translations()
 
 
 def _pool_translation(domain: onnxscript.values.Opset, spec: PoolingSpec) -> Callable[..., Any]:
+    """From the arguments of a torch operator, inputs and then attributes, to a node."""
     emit = getattr(domain, spec.op_type)
+    count = len(spec.inputs)
 
-    def translate(
-        gates: Any, c0: Any, lengths: Any, direction: int, activation: str, zoneout_scale: float
-    ) -> Any:
-        return emit(
-            gates,
-            c0,
-            lengths,
-            direction=direction,
-            activation=activation,
-            zoneout_scale=zoneout_scale,
-            plugin_version=PLUGIN_VERSION,
-            plugin_namespace=DOMAIN,
-        )
+    def translate(*arguments: Any) -> Any:
+        attributes = dict(zip(spec.attributes, arguments[count:], strict=True))
+        return emit(*arguments[:count], **attributes, **plugin_attributes(spec))
 
     return translate
 

@@ -4,9 +4,9 @@ One table serves the PyTorch operator, the exporter, the function body, the runt
 tests. It imports nothing of the project and nothing heavy. docs/op.md is the prose form.
 
 Sources of the equations: Bradbury et al. 2016, "Quasi-Recurrent Neural Networks",
-arXiv:1611.01576, section 2 (f-, fo- and ifo-pooling; ``if`` is ifo without the output gate); Lei et
-al. 2018, "Simple Recurrent Units for Highly Parallelizable Recurrence", arXiv:1709.02755, section 3;
-Zilly et al. 2016, "Recurrent Highway Networks", arXiv:1607.03474, section 3.
+arXiv:1611.01576, section 2 (f-, fo- and ifo-pooling; ``if`` is ifo without the output gate); Lei
+et al. 2018, "Simple Recurrent Units for Highly Parallelizable Recurrence", arXiv:1709.02755,
+section 3; Zilly et al. 2016, "Recurrent Highway Networks", arXiv:1607.03474, section 3.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class PoolingSpec:
         inputs: names of the operator's inputs in order.
         attributes: names of those attributes that say what is computed.
         has_kernel: whether our libraries have kernels for it; else its function body is all.
+        stored: names of the inputs that have the storage type; of the others ``lengths`` is
+            int64, and the rest float32.
     """
 
     name: PoolingName
@@ -59,6 +61,7 @@ class PoolingSpec:
     inputs: tuple[str, ...] = _INPUTS
     attributes: tuple[str, ...] = ("direction", "activation", "zoneout_scale")
     has_kernel: bool = True
+    stored: tuple[str, ...] = ("gates",)
 
     @property
     def gate_count(self) -> int:
@@ -74,6 +77,16 @@ class PoolingSpec:
     def has_input_gate(self) -> bool:
         """Whether the candidate has a weight of its own, c = f c + i z."""
         return "i" in self.gates
+
+    @property
+    def state(self) -> str:
+        """Letter of the state: c, or s."""
+        return self.inputs[1][0]
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """Names of the operator's outputs in order."""
+        return "h", f"{self.state}_T"
 
     @property
     def torch_name(self) -> str:
@@ -102,7 +115,7 @@ SRU_POOLINGS: Final[dict[str, PoolingSpec]] = {
         PoolingSpec("sru", "SRUPool", ("z", "f", "r", "x"), "SRU", _SRU_INPUTS, _SRU_ATTRIBUTES),
         PoolingSpec(
             *("sru_input", "SRUPoolInput", ("z", "f", "r"), "SRU"),
-            *((*_SRU_INPUTS, "skip"), _SRU_ATTRIBUTES),
+            *((*_SRU_INPUTS, "skip"), _SRU_ATTRIBUTES, True, ("gates", "skip")),
         ),
         PoolingSpec(
             "sru_noskip", "SRUPoolNoSkip", ("z", "f", "r"), "SRU", _SRU_INPUTS, _SRU_ATTRIBUTES
@@ -114,6 +127,7 @@ SRU_POOLINGS: Final[dict[str, PoolingSpec]] = {
 RHN: Final = PoolingSpec(
     *("rhn", "RHNRecurrence", ("h", "t"), "RHN"),
     *(("gates", "s0", "lengths", "weight", "bias"), ("direction",), False),
+    stored=("gates", "weight", "bias"),
 )
 """The recurrence of a highway layer, whose state meets matrices at every step: no kernel."""
 

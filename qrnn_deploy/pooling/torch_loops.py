@@ -10,76 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from .spec import POOLINGS, PoolingSpec
-
-STATE_DTYPES = {
-    torch.float32: torch.float32,
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.float64: torch.float64,
-}
-"""Type of gates -> type of the recurrence, c0 and c_T."""
+from .walk import Walk, activate, activate_backward, state_dtype
 
 
-def length_range(name: str, lengths: Tensor, steps: int) -> tuple[int, int]:
-    """The shortest and the longest of ``lengths`` (``steps`` for an empty batch).
-
-    Raises:
-        InputError: a length outside 0..steps; ``name`` is what it was given to.
-    """
-    if lengths.numel() == 0:
-        return steps, steps
-    shortest, longest = (int(v) for v in torch.stack(torch.aminmax(lengths)).tolist())
-    if shortest < 0 or longest > steps:
-        wrong = shortest if shortest < 0 else longest
-        raise InputError(f"{name}: lengths holds {wrong}, expected values in 0..{steps} (T)")
-    return shortest, longest
-
-
-class _Walk:
-    """The order in which rows are walked, so that the loops below only ever go forward.
-
-    ``flip`` maps [T, B, *] from time to walk order and back: for direction -1, t <-> len-1-t
-    inside a row and t <-> t beyond its length. ``beyond`` [T, B, 1] is True past the lengths,
-    or None if there is nothing past them.
-    """
-
-    def __init__(self, spec: PoolingSpec, lengths: Tensor, steps: int, direction: int) -> None:
-        self.beyond: Tensor | None = None
-        self._index: Tensor | None = None
-        self._reverse = direction == -1
-        shortest, _ = length_range(f"pool_{spec.name}", lengths, steps)
-        if shortest < steps:
-            t = torch.arange(steps, device=lengths.device)[:, None]
-            outside = t >= lengths
-            self.beyond = outside[:, :, None]
-            if self._reverse:
-                self._index = torch.where(outside, t, lengths - 1 - t)
-
-    def flip(self, x: Tensor) -> Tensor:
-        if not self._reverse:
-            return x
-        if self._index is None:
-            return x.flip(0)
-        return x[self._index, torch.arange(x.shape[1], device=x.device)]
-
-    def clear(self, x: Tensor, value: float = 0.0) -> Tensor:
-        """``x`` in walk order with everything past the lengths replaced."""
-        return x if self.beyond is None else x.masked_fill(self.beyond, value)
-
-
-def _split(spec: PoolingSpec, gates: Tensor, hidden: int, walk: _Walk) -> dict[str, Tensor]:
+def _split(spec: PoolingSpec, gates: Tensor, hidden: int, walk: Walk) -> dict[str, Tensor]:
     """Pre-activations by gate name, in walk order and the state's type, 0 past the lengths."""
-    ordered = walk.clear(walk.flip(gates)).to(STATE_DTYPES[gates.dtype])
+    ordered = walk.clear(walk.flip(gates)).to(state_dtype(gates.dtype))
     return {gate: ordered[:, :, k * hidden : (k + 1) * hidden] for k, gate in enumerate(spec.gates)}
-
-
-def _activate(x: Tensor, activation: str) -> Tensor:
-    if activation == "tanh":
-        # Several times faster than tanh of a strided slice.
-        return torch.tanh(x.contiguous())
-    return torch.relu(x) if activation == "relu" else x.contiguous()
 
 
 def _states(
@@ -90,7 +28,7 @@ def _states(
     The gate is the candidate's weight g (f, fo) or the input gate i (ifo, if). Past the lengths
     the walk goes on over cleared gates; callers pick and mask what counts.
     """
-    z = _activate(parts["z"], activation)
+    z = activate(parts["z"], activation)
     states = c0.new_empty((z.shape[0] + 1, *c0.shape))
     states[0].copy_(c0)
     steps = states.unbind(0)
@@ -123,7 +61,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """H [T, B, H] and c_T [B, H]; the lengths are checked, all else is taken as right."""
     steps, (batch, hidden) = gates.shape[0], c0.shape
-    walk = _Walk(spec, lengths, steps, direction)
+    walk = Walk(f"pool_{spec.name}", lengths, steps, direction)
     parts = _split(spec, gates, hidden, walk)
     states, _, _ = _states(spec, parts, c0, activation, zoneout_scale)
     c_T = states[lengths, torch.arange(batch, device=lengths.device)]
@@ -149,7 +87,7 @@ def backward(
     """Gradients of gates and c0; the states are computed again rather than kept."""
     spec = POOLINGS[pooling]
     steps, (batch, hidden) = gates.shape[0], c0.shape
-    walk = _Walk(spec, lengths, steps, direction)
+    walk = Walk(f"pool_{spec.name}", lengths, steps, direction)
     parts = _split(spec, gates, hidden, walk)
     states, z, gate = _states(spec, parts, c0, activation, zoneout_scale)
     before, after = states[:-1], states[1:]
@@ -179,11 +117,7 @@ def backward(
     else:
         dz = dc.mul_(gate)
         torch.mul((before - z).mul_(dz), forget, out=grads["f"])
-    if activation == "tanh":
-        dz = torch.ops.aten.tanh_backward(dz, z)
-    elif activation == "relu":
-        dz = torch.ops.aten.threshold_backward(dz, z, 0)
-    grads["z"].copy_(dz)
+    grads["z"].copy_(activate_backward(dz, z, activation))
     packed = walk.flip(walk.clear(packed)).to(gates.dtype).contiguous()
     return packed, slots[0].clone()
 

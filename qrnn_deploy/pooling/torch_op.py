@@ -27,22 +27,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import torch_loops as loops
-from .spec import ACTIVATIONS, POOLINGS, PoolingSpec
-from .torch_loops import STATE_DTYPES
+from .arguments import check_activation, check_direction, check_tensors
+from .spec import POOLINGS, PoolingSpec
+from .walk import state_dtype as state_dtype  # callers of the operator make c0 with it
 
-
-def state_dtype(storage: torch.dtype) -> torch.dtype:
-    """The type of c0 and c_T, and of the recurrence, for gates of type ``storage``.
-
-    Raises:
-        InputError: gates cannot have this type.
-    """
-    if storage not in STATE_DTYPES:
-        raise InputError(
-            f"gates: dtype {storage}, expected float32, float16, bfloat16 or float64: "
-            "convert the model or its input"
-        )
-    return STATE_DTYPES[storage]
+_AXES = {"gates": ("T", "B", "G*H"), "c0": ("B", "H"), "lengths": ("B",)}
 
 
 def _check(
@@ -55,45 +44,16 @@ def _check(
     zoneout_scale: float,
 ) -> None:
     """Everything that can be checked without reading values, so tracing checks it too."""
+    check_tensors(spec, _AXES, gates, c0, lengths)
+    check_direction(spec, direction)
+    check_activation(spec, activation)
     name = f"pool_{spec.name}"
-    expected_state = state_dtype(gates.dtype)
-    for label, tensor, rank, axes in (
-        ("gates", gates, 3, f"[T, B, {spec.gate_count}*H]"),
-        ("c0", c0, 2, "[B, H]"),
-        ("lengths", lengths, 1, "[B]"),
-    ):
-        if tensor.dim() != rank:
-            raise InputError(f"{name}: {label} has rank {tensor.dim()}, expected {rank}: {axes}")
-    if c0.dtype != expected_state:
-        raise InputError(
-            f"{name}: c0 has dtype {c0.dtype}, expected {expected_state} for {gates.dtype} gates"
-        )
-    if lengths.dtype != torch.int64:
-        raise InputError(f"{name}: lengths has dtype {lengths.dtype}, expected torch.int64")
-    batch, hidden = c0.shape
-    if gates.shape[1] != batch or gates.shape[2] != spec.gate_count * hidden:
-        raise InputError(
-            f"{name}: gates has shape {_shape(gates)}, expected "
-            f"[T, {batch}, {spec.gate_count * hidden}] to fit c0 {_shape(c0)}"
-        )
-    if lengths.shape[0] != batch:
-        raise InputError(f"{name}: lengths has shape {_shape(lengths)}, expected [{batch}]")
-    if direction not in (1, -1):
-        raise InputError(f"{name}: direction is {direction}, expected 1 or -1")
-    if activation not in ACTIVATIONS:
-        raise InputError(
-            f"{name}: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
-        )
     if not 0.0 < zoneout_scale <= 1.0:
         raise InputError(f"{name}: zoneout_scale is {zoneout_scale}, expected 0 < scale <= 1")
     if spec.has_input_gate and zoneout_scale != 1.0:
         raise InputError(
             f"{name}: zoneout_scale is {zoneout_scale}, expected 1: only f and fo are scaled"
         )
-
-
-def _shape(tensor: Tensor) -> str:
-    return "[" + ", ".join(str(size) for size in tensor.shape) + "]"
 
 
 _SCHEMA = (
