@@ -81,25 +81,6 @@ class Inspection:
         return rows
 
 
-_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors", ".npz", ".ckpt", ".index", ".bin")
-_CHECKPOINT_HEADS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
-
-
-def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is to be taken for a checkpoint: by its name, else by its first bytes."""
-    file = Path(path)
-    if file.suffix == ".onnx":
-        return False
-    if file.suffix in _CHECKPOINT_SUFFIXES or Path(f"{file}.index").is_file():
-        return True
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(16)
-    except OSError:  # whoever opens it next says what is wrong
-        return False
-    return head.startswith(_CHECKPOINT_HEADS) or head[8:10] == b'{"'
-
-
 def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto") -> Inspection:
     """Read an exported file and try it in a session.
 

@@ -6,14 +6,43 @@ so that a :class:`~qrnn_deploy.runtime.Session` of a good file does without.
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._files import is_text, printable
+from ._heads import ONNX, UNKNOWN, look
 from .errors import ModelError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+
+_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors", ".npz", ".ckpt", ".index", ".bin")
+_CHECKPOINT_HEADS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is to be taken for a checkpoint: by its name, else by its first bytes."""
+    file = Path(path)
+    if file.suffix == ".onnx":
+        return False
+    if file.suffix in _CHECKPOINT_SUFFIXES or Path(f"{file}.index").is_file():
+        return True
+    try:
+        return _begins_as_checkpoint(_head(file))
+    except OSError:  # whoever opens it next says what is wrong
+        return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(512)
+
+
+def _begins_as_checkpoint(head: bytes) -> bool:
+    return head.startswith(_CHECKPOINT_HEADS) or head[8:10] == b'{"'
 
 
 def check_model_file(path: Path) -> None:
@@ -61,13 +90,29 @@ def read_model(path: Path) -> ModelProto:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except DecodeError as error:
-        raise ModelError(
-            f"{path} is not a whole ONNX file, it may be truncated: copy it again, or export the "
-            "model again"
+        raise _no_model(
+            path, "is not a whole ONNX file, it may be truncated: copy it again, or"
         ) from error
     if not model.graph.node:
-        raise ModelError(f"{path} holds no ONNX graph: export the model again")
+        raise _no_model(path, "holds no ONNX graph:")
     return model
+
+
+def _no_model(path: Path, defect: str) -> ModelError:
+    """What is wrong with a file: that it is something else, or else ``defect``."""
+    head = _head(path)
+    kind = look(head)
+    known = kind not in (ONNX, UNKNOWN)
+    if _begins_as_checkpoint(head) or (path.suffix in _CHECKPOINT_SUFFIXES and not known):
+        return ModelError(
+            f"{path} looks like a checkpoint, expected an ONNX file: export it first, "
+            f"qrnn-deploy export {shlex.quote(str(path))} -o MODEL.onnx"
+        )
+    if known:
+        return ModelError(
+            f"{path} looks like {kind}: expected an ONNX file, as `qrnn-deploy export` writes"
+        )
+    return ModelError(f"{path} {defect} export the model again")
 
 
 def external_files(path: Path) -> list[Path]:

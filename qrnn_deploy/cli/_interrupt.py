@@ -1,4 +1,4 @@
-"""Ctrl-C while packages are being imported."""
+"""Ctrl-C while packages are being imported, and when all is done."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def sparing_imports() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if waiting:
             raise KeyboardInterrupt
+
+
+def ignore_interrupts() -> None:
+    """Let Ctrl-C do nothing from now on, as befits a program that only has to exit.
+
+    While Python takes itself down an interrupt ends as a traceback, or as death by the signal after
+    the whole answer has been printed. Where Ctrl-C is ignored or handled already, nothing changes.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

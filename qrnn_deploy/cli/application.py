@@ -1,7 +1,8 @@
 """The group of all commands, and what becomes of their errors.
 
-Exit status: 0 done; 1 a verification that failed, or a reader that went away; 2 a mistake the user
-can mend, told in one line; 70 a defect of qrnn-deploy; 130 interrupted.
+Exit status: 0 done; 1 a verification that failed; 2 a mistake the user can mend, told in one line;
+70 a defect of qrnn-deploy; 130 interrupted; 141 the reader of a pipe went away, as SIGPIPE ends
+other programs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -31,7 +33,7 @@ from .run import run
 from .verify import verify
 
 PROGRAM = "qrnn-deploy"
-EXIT_READER_GONE = 1
+EXIT_READER_GONE = 128 + signal.SIGPIPE
 EXIT_USER_ERROR = 2
 EXIT_DEFECT = 70
 
@@ -48,7 +50,18 @@ class Options:
 
 
 class _Group(click.Group):
-    """Lists its commands in the order of use, not of the alphabet."""
+    """Lists its commands in the order of use, not of the alphabet.
+
+    Where the reader of a pipe goes away, click would exit with 1, which ``verify`` has a use for.
+    """
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _telling_of_a_closed_pipe():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _telling_of_a_closed_pipe():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -61,6 +74,14 @@ class _Group(click.Group):
         if isinstance(ctx.obj, Options) and found[0] is not None:
             ctx.obj.command_path = f"{ctx.command_path} {found[0]}"
         return found
+
+
+@contextmanager
+def _telling_of_a_closed_pipe() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(EXIT_READER_GONE) from error
 
 
 @click.group(
@@ -86,7 +107,8 @@ def cli(options: Options, debug: bool) -> None:
     says, so that grep finds a row in one line.
 
     Exit status: 0 done, 1 a verification that failed, 2 a mistake that you can mend, told in one
-    line, 70 a defect of qrnn-deploy, 130 interrupted.
+    line, 70 a defect of qrnn-deploy, 130 interrupted, 141 the reader of a pipe (`| head`) went
+    away.
     """
     options.debug = debug
 
@@ -124,8 +146,6 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         code = request.exit_code
     except click.Abort as abort:
         raise KeyboardInterrupt from abort
-    except BrokenPipeError:
-        code = EXIT_READER_GONE
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None and error.errno in _FAILED_WRITES:
             error.filename = "standard output"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+_ON_GPU = ("cuda", "tensorrt", "tensorrt-rtx")
+"""Implementations that few machines have. Why they are missing takes a line each, every time."""
+
+_CLAUSE_END = re.compile(r": |; | \(")
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class VerifyReport:
         problems: faults that no comparison shows, such as weights that differ; any one fails.
         missing: artifacts and cases that were not compared, and why; they count for nothing.
         notes: what else a user should know.
+        most_atol: the largest absolute tolerance that would be accepted for every output: more
+            than a tenth of the values proves nothing.
     """
 
     model: str
@@ -119,6 +127,7 @@ class VerifyReport:
     problems: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    most_atol: float = math.inf
 
     @property
     def passed(self) -> bool:
@@ -157,11 +166,22 @@ class VerifyReport:
         if self.layers:
             parts.append(self._layer_table())
         parts += [Text(f"problem: {problem}", style="red") for problem in self.problems]
-        for artifact, reason in self.missing.items():
-            parts.append(Text(f"not compared: {artifact} ({reason})", style="yellow"))
+        parts += [Text(f"not compared: {text}", style="yellow") for text in self._missing_lines()]
         parts += [Text(f"note: {note}") for note in self.notes]
         parts.append(self._verdict())
         return Group(*parts)
+
+    def _missing_lines(self) -> list[str]:
+        """One for each that is missing; the implementations for a GPU share one, in short."""
+        lines = [f"{name} ({why})" for name, why in self.missing.items() if name not in _ON_GPU]
+        absent = [
+            f"{name} ({_CLAUSE_END.split(self.missing[name], maxsplit=1)[0]})"
+            for name in _ON_GPU
+            if name in self.missing
+        ]
+        if absent:
+            lines.insert(0, f"{', '.join(absent)}; `qrnn-deploy doctor` says what they need")
+        return lines
 
     def _verdict(self) -> Text:
         if self.passed:
@@ -174,7 +194,7 @@ class VerifyReport:
         failed = sum(not item.passed for item in self._judged)
         text = f"FAIL: {failed} of {len(self._judged)} comparisons"
         if failed and not self.problems and math.isfinite(self.would_pass):
-            text += f"; --atol {_rounded_up(self.would_pass)} would pass"
+            text += f"; {self._remedy()}"
         if self.problems:
             text += f"; {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''} above"
         if self.first_departure is not None:
@@ -182,6 +202,16 @@ class VerifyReport:
         elif self.layers and failed:
             text += "; every layer alone is right, so the fault lies between or around the layers"
         return Text(text, style="red")
+
+    def _remedy(self) -> str:
+        """The tolerance that would pass, if it would be accepted."""
+        needed = _rounded_up(self.would_pass)
+        if float(needed) <= self.most_atol:
+            return f"--atol {needed} would pass"
+        return (
+            f"they differ too much for any --atol: {float(needed):g} would be needed, and more "
+            f"than {self.most_atol:.2g}, a tenth of the values, proves nothing"
+        )
 
     def _layer_table(self) -> Table:
         table = Table("layer", "alone: max abs", "allowed", "in the model: max abs", "")

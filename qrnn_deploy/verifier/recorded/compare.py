@@ -12,18 +12,20 @@ did, and still the trained model of examples/charlm stays below a third of that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..._metadata_check import shown
 from ...errors import InputError
-from ...metadata import Metadata
+from ...metadata import Metadata, PortInfo
 from ...tolerance import VOID, floor, proves_something
 from ..artifacts import ON_CPU, Runnable
 from ..report import VerifyReport, compare
 from ..running import Arrays, outside_in_chunks, run_chunks, run_stream, state_after, time_of
-from .arrays import BATCH_MAJOR, TIME_MAJOR, Fitting
+from .arrays import BATCH_MAJOR, Fitting
+from .causes import likely_causes
 from .fit import Chunk, check_answers, fit
 from .recording import RecordedFile, plan
 from .slots import Slot, slots_of
@@ -54,6 +56,7 @@ def compare_recorded(
     fitting = Fitting(file.path, file.layout or BATCH_MAJOR)
     start, chunks = fit(order, metadata, fitting)
     check_answers(fitting, slots, chunks)
+    report.most_atol = _most_atol(slots, chunks)
     judged = [
         (chunk, {name: _allowed(slots, metadata, chunk, name, atol) for name in chunk.expected})
         for chunk in chunks
@@ -72,12 +75,7 @@ def compare_recorded(
             )
     report.notes += [f"recorded {key}: {text}" for key, text in order.remarks.items()]
     report.notes += fitting.notes
-    turns = any((p.batch_axis, p.time_axis) == (0, 1) for p in metadata.inputs)
-    if turns and file.layout is None and not all(item.passed for item in report.comparisons):
-        report.notes.append(
-            f"the recording was read as {BATCH_MAJOR} [B, T, ...]; if it is [T, B, ...], say "
-            f"--reference-layout {TIME_MAJOR}"
-        )
+    report.notes += likely_causes(report.comparisons, metadata, chunks, file.layout)
 
 
 def _allowed(
@@ -89,10 +87,9 @@ def _allowed(
         InputError: ``atol`` is too much for it.
     """
     port = slots[name].port
-    value = chunk.counted(port, chunk.expected[name])
-    if value.dtype.kind != "f":
+    peak = _peak(port, chunk, name)
+    if peak is None:
         return atol or 0.0
-    peak = float(np.abs(value[np.isfinite(value)].astype(np.float64)).max(initial=0.0))
     if atol is None:
         wanted = max(_tolerance(peak, dtype) for dtype in (metadata.dtype, port.dtype))
         return min(wanted, VOID * peak) if peak > 0 else wanted
@@ -102,6 +99,20 @@ def _allowed(
             f"magnitude in {shown(name + chunk.suffix)}: more would prove nothing"
         )
     return atol
+
+
+def _peak(port: PortInfo, chunk: Chunk, name: str) -> float | None:
+    """The largest finite magnitude that counts; None for whole numbers."""
+    value = chunk.counted(port, chunk.expected[name])
+    if value.dtype.kind != "f":
+        return None
+    return float(np.abs(value[np.isfinite(value)].astype(np.float64)).max(initial=0.0))
+
+
+def _most_atol(slots: Mapping[str, Slot], chunks: Sequence[Chunk]) -> float:
+    """The largest ``atol`` that :func:`_allowed` takes for every output of every chunk."""
+    peaks = [_peak(slots[name].port, chunk, name) for chunk in chunks for name in chunk.expected]
+    return min((VOID * peak for peak in peaks if peak), default=math.inf)
 
 
 def _tolerance(peak: float, dtype: str) -> float:
