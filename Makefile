@@ -78,9 +78,9 @@ programs: setup
 	$(BIN)/cmake --build $(BUILD) --parallel $(JOBS)
 
 # What the tests must not skip: all that `make setup` brings on this machine.
-REQUIRED := kernel,speechbrain
+REQUIRED := kernel,speechbrain,sru
 ifeq ($(shell uname -sm),Linux x86_64)
-REQUIRED := kernel,speechbrain,tensorrt-rtx
+REQUIRED := kernel,speechbrain,sru,tensorrt-rtx
 endif
 
 test: programs ## Run the tests: the C++ core first, then everything else

@@ -39,7 +39,7 @@ def write_lstm(path: Path) -> None:
         nodes.append(helper.make_node("Squeeze", [f"d{layer}", "axis"], [f"y{layer}"]))
         source = f"y{layer}"
     weights.append(numpy_helper.from_array(np.array([1], np.int64), "axis"))
-    _save(path, nodes, {"x": ["T", "B", HIDDEN]}, {source: ["T", "B", HIDDEN]}, weights)
+    save(path, nodes, {"x": ["T", "B", HIDDEN]}, {source: ["T", "B", HIDDEN]}, weights)
 
 
 def write_products(path: Path) -> None:
@@ -52,7 +52,7 @@ def write_products(path: Path) -> None:
         nodes.append(helper.make_node("MatMul", [f"x{layer}", f"W{layer}"], [f"y{layer}"]))
         inputs[f"x{layer}"] = ["T", "B", WINDOW * HIDDEN]
         outputs[f"y{layer}"] = ["T", "B", GATES * HIDDEN]
-    _save(path, nodes, inputs, outputs, weights)
+    save(path, nodes, inputs, outputs, weights)
 
 
 def write_pool(path: Path) -> None:
@@ -66,10 +66,12 @@ def write_pool(path: Path) -> None:
     inputs = {"gates": ["T", "B", "GH"], "c0": ["B", "H"], "lengths": ["B"]}
     outputs = {"h": ["T", "B", "H"], "c_T": ["B", "H"]}
     functions = list(build_functions([variant]).values())
-    _save(path, [node], inputs, outputs, [], functions)
+    save(path, [node], inputs, outputs, [], functions)
 
 
-def _save(path, nodes, inputs, outputs, weights, functions=()):
+def save(path, nodes, inputs, outputs, weights, functions=()):
+    """Write a model of these nodes."""
+
     def values(ports):
         return [
             helper.make_tensor_value_info(

@@ -21,6 +21,7 @@ from pathlib import Path
 import models
 import numpy as np
 import onnxruntime
+import sru_layers
 from timing import Spread, ratio, take_turns
 
 from qrnn_deploy.runtime import Session, StreamingSession
@@ -134,6 +135,31 @@ def pool_rows(folder: Path, rounds: int) -> list[Row]:
     return rows
 
 
+def sru_rows(folder: Path, rounds: int) -> list[Row]:
+    """SRU: our kernel against our function body, and the stack against the ``sru`` package."""
+    feed = sru_layers.write_pool(folder / "sru_pool.onnx", models.save)
+    runs = {
+        "kernel": bare(folder / "sru_pool.onnx", feed, kernel=True),
+        "function": bare(folder / "sru_pool.onnx", feed, kernel=False),
+    }
+    times = take_turns(runs, rounds=rounds)
+    at = f"T={sru_layers.TIME} B={sru_layers.BATCH} H={sru_layers.HIDDEN}"
+    rows = [
+        Row(f"SRU pool, function / kernel, {at}", ratio(times["function"], times["kernel"]), None)
+    ]
+    model = sru_layers.upstream()
+    sru_layers.write_stack(folder / "sru.onnx", model)
+    shape = (sru_layers.BATCH, sru_layers.TIME, sru_layers.HIDDEN)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    runs = {
+        "ours": bare(folder / "sru.onnx", {"x": x}, kernel=True),
+        "package": sru_layers.package_run(model),
+    }
+    times = take_turns(runs, rounds=rounds)
+    name = f"the sru package (C++, PyTorch) / our SRU stack, 2 layers, {at}"
+    return [*rows, Row(name, ratio(times["package"], times["ours"]), 1.0)]
+
+
 def streaming_rows(folder: Path, rounds: int) -> list[Row]:
     """What StreamingSession.step adds to a bare run_with_iobinding, T=1."""
     path = folder / "stream.onnx"
@@ -191,6 +217,7 @@ def main() -> None:
             lambda: memory_rows(arguments.pool_bench),
             lambda: pool_rows(folder, arguments.rounds),
             lambda: stack_rows(folder, arguments.rounds),
+            lambda: sru_rows(folder, arguments.rounds),
             lambda: streaming_rows(folder, arguments.rounds),
         )
         for part in parts:

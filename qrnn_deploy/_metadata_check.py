@@ -20,13 +20,20 @@ MAX_ELEMENTS = 2**28
 
 MAX_RANK = 32
 
+MAX_DELAY = 2**16
+"""Largest delay, in steps."""
+
 PORT_DTYPES = (
     *("float32", "float16", "bfloat16", "float64", "bool"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 """Names of the element types that a graph port may have."""
 
+STANDARD_OPERATORS = ("LSTM", "GRU")
+"""Operators of ONNX itself that layers may be."""
+
 LAYER_TENSORS = ("input", "gates", "h", "c")
+"""Names that a node of ours has; one of :data:`STANDARD_OPERATORS` has the first and third."""
 
 
 class MetadataDamage(ValueError):
@@ -51,6 +58,10 @@ def check_metadata(raw: Any) -> None:
     _flag(_need(raw, "ragged"), "ragged")
     for name in ("time_major", "own_lengths"):
         _flag(raw.get(name, False), name)
+    integer(raw.get("delay", 0), "delay", 0, MAX_DELAY)
+    padding = raw.get("padding")
+    if padding is not None and (isinstance(padding, bool) or not isinstance(padding, (int, float))):
+        raise _wrong("padding", padding, "a number or null")
     for name in ("weights_sha256", "toolkit_version", "library"):
         _instance(raw.get(name, ""), name, str, "a text")
     _texts(raw.get("assumptions", []), "assumptions")
@@ -132,12 +143,20 @@ def _check_layer(layer: dict[str, Any], where: str, known: bool) -> None:
     """``known``: whether this installation knows all operators of the file's version."""
     integer(_need(layer, "index", where), f"{where}.index", 0)
     _name(_need(layer, "name", where), f"{where}.name", empty=True)
-    for key in ("node", "op_type", "pooling", "activation"):
+    for key in ("node", "op_type"):
         _name(_need(layer, key, where), f"{where}.{key}")
+    for key in ("pooling", "activation"):
+        _name(_need(layer, key, where), f"{where}.{key}", empty=True)
+    family = layer.get("family", "QRNN")
+    _name(family, f"{where}.family")
+    standard = layer["op_type"] in STANDARD_OPERATORS
     if known:
-        _one_of(layer["op_type"], f"{where}.op_type", tuple(BY_OP_TYPE))
-        _one_of(layer["pooling"], f"{where}.pooling", (BY_OP_TYPE[layer["op_type"]].name,))
-        _one_of(layer["activation"], f"{where}.activation", ACTIVATIONS)
+        _one_of(layer["op_type"], f"{where}.op_type", (*BY_OP_TYPE, *STANDARD_OPERATORS))
+        spec = BY_OP_TYPE.get(layer["op_type"])
+        _one_of(layer["pooling"], f"{where}.pooling", (spec.name if spec else "",))
+        _one_of(family, f"{where}.family", (spec.family if spec else layer["op_type"],))
+        active = spec is not None and "activation" in spec.attributes
+        _one_of(layer["activation"], f"{where}.activation", ACTIVATIONS if active else ("",))
     direction = _need(layer, "direction", where)
     integer(direction, f"{where}.direction", REVERSE, FORWARD)
     if direction == 0:
@@ -147,8 +166,9 @@ def _check_layer(layer: dict[str, Any], where: str, known: bool) -> None:
         raise _wrong(f"{where}.zoneout_scale", scale, "a number in 0..1")
     for key in ("window", "input_size", "hidden_size"):
         integer(_need(layer, key, where), f"{where}.{key}", 1)
+    integer(layer.get("depth", 1), f"{where}.depth", 1)
     tensors = _object(_need(layer, "tensors", where), f"{where}.tensors")
-    for key in LAYER_TENSORS:
+    for key in LAYER_TENSORS[::2] if standard else LAYER_TENSORS:
         _name(_need(tensors, key, f"{where}.tensors"), f"{where}.tensors.{key}")
 
 
@@ -168,19 +188,33 @@ def _check_states(raw: dict[str, Any]) -> None:
 
 def _check_state(state: dict[str, Any], where: str, raw: dict[str, Any]) -> None:
     _name(_need(state, "name", where), f"{where}.name")
-    _one_of(_need(state, "kind", where), f"{where}.kind", ("c", "x"))
     integer(_need(state, "layer", where), f"{where}.layer", 0, len(raw["layers"]) - 1)
     integer(_need(state, "offset", where), f"{where}.offset", 0)
     layer = raw["layers"][state["layer"]]
-    pooled = state["kind"] == "c"
-    dtype = "float32" if pooled else raw["dtype"]
+    shapes = _state_shapes(layer)
+    _one_of(_need(state, "kind", where), f"{where}.kind", tuple(shapes))
+    recurrent = state["kind"] != "x" and layer["op_type"] not in STANDARD_OPERATORS
+    dtype = "float32" if recurrent else raw["dtype"]
     _one_of(_need(state, "dtype", where), f"{where}.dtype", (dtype,))
     shape = _instance(_need(state, "shape", where), f"{where}.shape", list, "a list of sizes")
     for size in shape:
         integer(size, f"{where}.shape", 1)
-    wanted = [layer["hidden_size"]] if pooled else [layer["window"] - 1, layer["input_size"]]
-    if shape != wanted:
-        raise _wrong(f"{where}.shape", shape, f"{wanted} from its layer")
+    if shape != shapes[state["kind"]]:
+        raise _wrong(f"{where}.shape", shape, f"{shapes[state['kind']]} from its layer")
+
+
+def _state_shapes(layer: dict[str, Any]) -> dict[str, list[int]]:
+    """Sizes of the states that a layer may have, by kind."""
+    hidden = layer["hidden_size"]
+    stacked = [layer.get("depth", 1), hidden]
+    by_family = {
+        "QRNN": {"c": [hidden], "x": [layer["window"] - 1, layer["input_size"]]},
+        "SRU": {"c": [hidden]},
+        "RHN": {"s": [hidden]},
+        "LSTM": {"h": stacked, "c": stacked},
+        "GRU": {"h": stacked},
+    }
+    return by_family.get(layer.get("family", "QRNN"), by_family["QRNN"])
 
 
 def _bounded(elements: int, where: str) -> None:

@@ -15,7 +15,7 @@ from .errors import InputError, ModelError
 from .metadata import Metadata, PortInfo
 
 if TYPE_CHECKING:
-    from .runtime import EngineSession, Session
+    from .runtime import EngineSession, Session, StreamingSession
 
 RAW_DTYPE = np.dtype("<f4")
 """What a raw stream holds, whatever the model's own type."""
@@ -115,6 +115,31 @@ def read_npy(source: ByteSource, port: PortInfo) -> tuple[NDArray[Any], bool]:
     return array, unbatched
 
 
+def check_tokens(metadata: Metadata, array: NDArray[Any]) -> None:
+    """Refuse token numbers that a model of text has no row for, before it meets them midway.
+
+    How many it has a model of ours records; of any other the runtime finds out.
+
+    Args:
+        metadata: of the model.
+        array: for its one input.
+
+    Raises:
+        InputError: a number is negative or too large.
+    """
+    (port,) = metadata.inputs
+    size = (metadata.config or {}).get("vocab_size")
+    if "int" not in port.dtype or not isinstance(size, int) or not array.size:
+        return
+    wrong = (array < 0) | (array >= size)
+    if wrong.any():
+        at = [int(axis[0]) for axis in wrong.nonzero()]
+        raise InputError(
+            f"the array holds {array[tuple(at)]} at row {at[0]}, step {at[1]}: expected token "
+            f"numbers in 0..{size - 1} for input {port.name!r}"
+        )
+
+
 def model_dtype(port: PortInfo) -> np.dtype[Any]:
     """NumPy type of a port.
 
@@ -158,7 +183,8 @@ def stream(
 ) -> Iterator[NDArray[Any]]:
     """The model's first output for each chunk of its input, [B, T, ...].
 
-    A session whose file carries no state answers each chunk from zero state.
+    A session whose file carries no state answers each chunk from zero state. Where the model has a
+    delay, a chunk's answer may be shorter or empty, and the last one follows the last chunk.
 
     Raises:
         InputError: the model does not take the chunk, or not its values.
@@ -179,7 +205,15 @@ def stream(
         if streams is None:
             streams = StreamingSession(session, batch_size=x.shape[0])
         result = streams.step(x)
-        yield result[name] if isinstance(result, dict) else result
+        yield _valid(streams, result, name)
+    if streams is not None and streams.delay:
+        yield _valid(streams, streams.flush(), name)
+
+
+def _valid(streams: StreamingSession, result: Any, name: str) -> NDArray[Any]:
+    """Output ``name`` of an answer without what is not valid yet; all rows are equally far."""
+    y: NDArray[Any] = result[name] if isinstance(result, dict) else result
+    return y[:, int(streams.invalid.max(initial=0)) :]
 
 
 def converted(array: NDArray[Any], port: PortInfo, steps: int = 0) -> NDArray[Any]:

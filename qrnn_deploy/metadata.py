@@ -12,16 +12,27 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
-from ._metadata_check import MetadataDamage, check_metadata, distinct, shown
+from ._metadata_check import (
+    STANDARD_OPERATORS,
+    MetadataDamage,
+    check_metadata,
+    distinct,
+    shown,
+)
 from .errors import ModelError
+from .pooling.spec import BY_OP_TYPE
 
 KEY = "qrnn_deploy"
 """The ``metadata_props`` key."""
 
-FORMAT = 1
-"""Version of this JSON. A reader accepts its own version and every earlier one."""
+FORMAT = 2
+"""Version of this JSON. A reader accepts its own version and every earlier one.
+
+2 has layers of other families than QRNN, with their states, and delays.
+"""
 
 StateMode = Literal["separate", "packed", "none"]
+StateKind = Literal["c", "s", "h", "x"]
 
 
 @dataclass(frozen=True)
@@ -30,15 +41,17 @@ class StateEntry:
 
     Attributes:
         name: without direction, for example ``state_00_c``.
-        kind: ``c`` (pooling state) or ``x`` (the layer's last k-1 inputs, oldest first).
+        kind: ``c`` (state of a pool, or cell of an LSTM), ``s`` (of a highway recurrence), ``h``
+            (output of an LSTM or GRU) or ``x`` (the layer's last k-1 inputs, oldest first).
         layer: index into :attr:`Metadata.layers`.
-        shape: sizes after the batch axis: [H] for c, [k-1, in] for x.
-        dtype: NumPy name. Pooling states are float32 whatever the model's type.
+        shape: sizes after the batch axis: [H] for c and s, [k-1, in] for x, [depth, H] for the
+            states of an LSTM or GRU.
+        dtype: NumPy name. What our own operators carry is float32 whatever the model's type.
         offset: column of the first element in the packed state.
     """
 
     name: str
-    kind: Literal["c", "x"]
+    kind: StateKind
     layer: int
     shape: list[int]
     dtype: str
@@ -72,7 +85,15 @@ LENGTHS = "lengths"
 class LayerInfo:
     """One recurrent layer: what it computes and where it sits in the graph.
 
-    ``tensors`` maps ``input``, ``gates``, ``h`` and ``c`` to graph tensor names, all time-major.
+    Attributes:
+        node: name of the node of one of our operators, or of the part of the graph that an nn.LSTM
+            or nn.GRU became.
+        op_type: of that node; ``LSTM`` and ``GRU`` are those of ONNX itself.
+        pooling: of an operator of ours, else empty; ``activation`` likewise.
+        tensors: maps ``input`` and ``h``, and for an operator of ours ``gates`` and ``c``, to names
+            of graph tensors, all time-major.
+        family: QRNN, SRU, RHN, LSTM or GRU.
+        depth: steps of a highway recurrence in one of time; layers in one nn.LSTM or nn.GRU.
     """
 
     index: int
@@ -87,6 +108,19 @@ class LayerInfo:
     input_size: int
     hidden_size: int
     tensors: dict[str, str]
+    family: str = "QRNN"
+    depth: int = 1
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a node of our domain computes it."""
+        return self.op_type not in STANDARD_OPERATORS
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether our libraries have a kernel for its node."""
+        spec = BY_OP_TYPE.get(self.op_type)
+        return self.is_ours and (spec is None or spec.has_kernel)
 
 
 @dataclass(frozen=True)
@@ -113,6 +147,11 @@ class Metadata:
         states: in graph order; empty where ``state_mode`` is ``none``.
         time_major: whether the PyTorch module itself takes [T, B, ...] (the graph never does).
         own_lengths: whether the module computes lengths for its layers itself.
+        delay: steps by which a streaming model's outputs are late
+            (:class:`~qrnn_deploy.nn.Delayed`): the first ``delay`` outputs of a stream are not
+            valid, and ``delay`` more inputs bring out the last ones. 0 in a file that does not
+            stream: there the graph does both itself.
+        padding: the value of those further inputs, or None where the caller has to give them.
         config: of the module, where it is one of ours.
         source: sha256, file name and format of the checkpoint.
         assumptions: what the checkpoint did not record and was therefore assumed.
@@ -129,6 +168,8 @@ class Metadata:
     states: list[StateEntry]
     time_major: bool = False
     own_lengths: bool = False
+    delay: int = 0
+    padding: float | int | None = None
     config: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
     assumptions: list[str] = field(default_factory=list)
@@ -137,6 +178,11 @@ class Metadata:
     op_domain_version: int = 1
     library: str = "libqrnn_deploy_ort"
     format: int = FORMAT
+
+    @property
+    def feedback(self) -> bool:
+        """Whether the gates of some layer see the state, so that roundings may grow."""
+        return any(layer.family != "QRNN" for layer in self.layers)
 
     @property
     def packed_size(self) -> int:
@@ -196,6 +242,7 @@ class Metadata:
             [
                 *(layer.op_type, layer.activation, layer.direction),
                 *(float(layer.zoneout_scale), layer.window),
+                *([layer.depth] if layer.depth != 1 else []),  # absent in files of format 1
             ]
             for layer in self.layers
         ]

@@ -13,6 +13,11 @@ import math
 FACTOR = 4.0
 """An artifact may err this many times as much as PyTorch in the same type."""
 
+FEEDBACK_FACTOR = 16.0
+"""The same where gates see the state (SRU, RHN, LSTM, GRU): there a rounding is fed back and may
+grow, in each implementation in its own way. An untrained SRU erred 1.4e-6 in PyTorch, 1.6e-6 in our
+kernel and 6.3e-6 in its function body, whose single steps err 1e-7."""
+
 VOID = 0.1
 """A tolerance above this share of the largest value proves nothing, and does not pass."""
 
@@ -31,15 +36,17 @@ def floor(peak: float, dtype: str) -> float:
     return _FLOOR_ULPS[dtype] * _EPSILON[dtype] * max(_LEAST_PEAK, peak)
 
 
-def allowed_error(torch_error: float, peak: float, dtype: str) -> float:
+def allowed_error(torch_error: float, peak: float, dtype: str, feedback: bool = False) -> float:
     """max(4 x |torch in dtype - float64|, floor), but never above a tenth of the peak.
 
     Args:
         torch_error: largest finite error of PyTorch in ``dtype``.
         peak: largest finite magnitude of the exact output.
         dtype: float32, float16 or bfloat16.
+        feedback: whether gates see the state, so that roundings may grow: 16 x instead of 4 x.
     """
-    allowed = max(FACTOR * torch_error, floor(peak, dtype))
+    factor = FEEDBACK_FACTOR if feedback else FACTOR
+    allowed = max(factor * torch_error, floor(peak, dtype))
     return min(allowed, VOID * peak) if peak > 0 else allowed
 
 

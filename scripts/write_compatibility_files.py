@@ -13,7 +13,7 @@ from torch import nn
 
 from qrnn_deploy.exporter import export
 from qrnn_deploy.metadata import FORMAT
-from qrnn_deploy.nn import QRNN, QRNNLanguageModel
+from qrnn_deploy.nn import QRNN, RHN, SRU, DelayedRNN, QRNNLanguageModel
 
 MODELS = {
     "language_model": (
@@ -32,6 +32,10 @@ MODELS = {
         {"states": "none", "lengths": True},
     ),
     "float16": (lambda: QRNN(3, 4, 1, pooling="f"), {"dtype": "float16"}),
+    "sru": (lambda: SRU(3, 4, 2, batch_first=True), {"states": "packed", "lengths": True}),
+    "sru_input": (lambda: SRU(4, 4, 1, activation="tanh"), {}),
+    "rhn": (lambda: RHN(3, 4, 2, depth=2, batch_first=True), {}),
+    "delayed_lstm": (lambda: DelayedRNN(3, 4, 2, delay=2), {}),
 }  # fmt: skip
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import onnx
 
-OPERATORS = ("QRNNPoolF", "QRNNPoolFO", "QRNNPoolIFO", "QRNNPoolIF")
+from qrnn_deploy.pooling.spec import BY_OP_TYPE
+
+OPERATORS = tuple(name for name, spec in BY_OP_TYPE.items() if spec.has_kernel)
 
 
 class Severity(enum.IntEnum):

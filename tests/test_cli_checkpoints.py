@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from upstream_cases import CASES, FOLDER
 
-from qrnn_deploy.checkpoints import formats
+from qrnn_deploy.checkpoints import finite, formats
 from qrnn_deploy.cli import main
 from qrnn_deploy.metadata import Metadata
 
@@ -51,6 +53,44 @@ def test_inspect_shows_what_was_found_and_what_was_assumed(
     assert "Inferred: window 2\n" in out
     assert "Assumed: zoneout 0 (--zoneout P)" in out
     assert "Next: qrnn-deploy export " in out
+
+
+def test_whose_direction_is_assumed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The names are also fastai's, whose layers may walk backwards; torchqrnn's never do."""
+    path = FOLDER / "sf_qrnn_prevx_chunks.pt"
+    for options in ((), ("--format", "torchqrnn"), ("--zoneout", 0.1), ("--direction", "forward")):
+        assert run_main("inspect", path, *options) == 0
+        out = capsys.readouterr().out
+        assert ("Assumed: direction forward (--direction reverse)" in out) == (not options)
+        assert ("know no other (--format torchqrnn, if they are)" in out) == (not options)
+
+
+def test_inspect_names_weights_that_export_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole = tmp_path / "nan.pt", FOLDER / "sf_qrnn_prevx_chunks.pt"
+    tensors = torch.load(whole)
+    for number, value in enumerate((math.nan, math.inf)):
+        tensors[f"layers.{number}.linear.weight"][3, 3] = value
+    torch.save(tensors, path)
+    assert run_main("inspect", path) == 0
+    note = "Note: NaN or infinity in layers.0.weight, layers.1.weight: export refuses it (--allow-"
+    assert note in capsys.readouterr().out
+    for file, expected in ((path, ["layers.0.weight", "layers.1.weight"]), (whole, [])):
+        assert run_main("inspect", file, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["non_finite"] == expected
+    assert run_main("export", path, "-o", tmp_path / "nan.onnx") == 2
+    assert "tensor layers.0.weight holds NaN or infinity" in capsys.readouterr().err
+    monkeypatch.setattr(finite.non_finite, "__defaults__", (1000,))
+    assert run_main("inspect", path) == 0
+    assert "Note: the numbers of a file of this size were not looked at" in capsys.readouterr().out
+    data = bytearray(whole.read_bytes())
+    place = data.index(torch.load(whole)["layers.1.linear.weight"].numpy().tobytes()[:64])
+    data[place] ^= 1
+    path.write_bytes(data)
+    monkeypatch.undo()
+    assert run_main("inspect", path) == 2
+    assert "is a truncated or damaged file: the check sum of a tensor" in capsys.readouterr().err
 
 
 def test_inspect_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +189,7 @@ def test_the_demo_of_a_recorded_answer(tmp_path: Path, capsys: pytest.CaptureFix
         (["export", "C.pt", "-o", "x.onnx", "--window", "0"], "'0' has a number below 1"),
         (["export", "C.pt", "-o", "x.onnx", "--zoneout", "1"], "1.0 is not in the range 0<=x<1"),
         (["export", "C.pt", "-o", "x.onnx", "--format", "keras"], "--format keras is no format"),
-        (["export", "C.pt", "-o", "x.onnx", "--bptt", 3], "is no classifier, and bptt is for"),
+        (["export", "C.pt", "-o", "x.onnx", "--bptt", 3], "is no classifier, and --bptt is for"),
         (["export", "C.pt", "-o", "x.onnx", "--vocabulary", "no.pkl"], "no such file, expected"),
     ],
 )

@@ -563,6 +563,42 @@ def test_interrupt_while_the_program_still_loads(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+def test_an_interrupt_when_all_is_done_changes_nothing(tmp_path):
+    """While Python takes itself down it would end in a traceback, or in death by the signal."""
+    program = (
+        "import atexit, os, signal, sys\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "from qrnn_deploy.cli import main\n"
+        "sys.argv = ['qrnn-deploy', *{}]\n"
+        "main()\n"
+    )
+    for arguments, status in ((["--version"], 0), (["inspect", str(tmp_path / "absent")], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(arguments)], capture_output=True, text=True
+        )
+        assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
+        assert len((done.stdout + done.stderr).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["inspect", "m.onnx"], ["inspect", "m.onnx", "--json"], ["inspect", "--help"]),
+        *(["doctor"], ["--help"]),
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_goes_away(folder, arguments):
+    """As other programs end by SIGPIPE; 1 is for a verification that failed."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        done = subprocess.run(
+            [*PROGRAM, *arguments], cwd=folder, stdout=pipe, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(("times", "imported"), [(1, "whole\n"), (2, "")])
 def test_an_interrupt_waits_for_the_end_of_an_import_a_second_does_not(tmp_path, times, imported):
     interrupt = f"os.kill(os.getpid(), {int(signal.SIGINT)})\n"

@@ -238,7 +238,7 @@ def test_inspect_shows_borders_states_and_layers(folder, capsys):
         "state_01_x_in -> state_01_x_out",
         "logits",
         "28 tokens",
-        "pooling nodes by",
+        "layers by",
     ):
         assert part in out
 

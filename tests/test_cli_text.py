@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ import qrnn_deploy
 from qrnn_deploy.cli import main
 from qrnn_deploy.metadata import KEY
 from qrnn_deploy.nn import QRNNClassifier, QRNNEncoder, QRNNLanguageModel
+from qrnn_deploy.text import Vocabulary, generate
 
 WORDS = ["xxunk", "xxpad", "<eos>", "the", "cat", "sat", "on", "mat", "\u2581a", "xxfake", "xxfake"]
 TEXT = "the cat sat on the mat\nthe dog sat\n\n  \u2581a cat\n"
@@ -302,6 +305,24 @@ def test_numbers_of_tokens_as_an_array(folder, models, tmp_path, capsys, name):
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["classifier", "words", "encoder", "numbers"])
+def test_numbers_that_are_no_tokens(folder, tmp_path, capfd, name):
+    """Found before the run, so that ONNX Runtime has nothing to write about it."""
+    for number, place in ((SIZE, "row 1, step 2"), (-1, "row 1, step 2"), (SIZE - 1, None)):
+        tokens = np.zeros((2, 4), np.int64)
+        tokens[1, 2] = number
+        np.save(tmp_path / "tokens.npy", tokens)
+        command = [str(folder / f"{name}.onnx"), str(tmp_path / "tokens.npy")]
+        with pytest.raises(SystemExit) as end:
+            main(["run", *command, "-o", str(tmp_path / "y.npy"), "--kernel", "off"])
+        err = capfd.readouterr().err
+        if place is None:
+            assert (end.value.code, err) == (0, "")
+        else:
+            assert end.value.code == 2 and err.count("\n") == 1
+            assert f"holds {number} at {place}: expected token numbers in 0..{SIZE - 1} for" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -350,6 +371,23 @@ def test_names_that_do_not_fit(folder, tmp_path, monkeypatch, capsys, name, chan
     onnx.save(model, tmp_path / "changed.onnx")
     feed_stdin(monkeypatch, b"the cat\n")
     assert message in mistake(capsys, tmp_path / "changed.onnx", "--text")
+
+
+def test_tokens_can_be_banned_as_documented(folder, tmp_path, monkeypatch, capsys):
+    """docs/text.md, on a model that draws the token which is banned there."""
+    page = (Path(__file__).parent.parent / "docs" / "text.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    shutil.copy(folder / "words.onnx", tmp_path / "lm.onnx")
+    monkeypatch.chdir(tmp_path)
+    names = {"np": np, "qrnn_deploy": qrnn_deploy, "Vocabulary": Vocabulary, "generate": generate}
+    exec(compile(block, "docs/text.md", "exec"), names)
+    assert len(capsys.readouterr().out.split()) == 20
+    plain = qrnn_deploy.StreamingSession("lm.onnx")
+    drawn = [
+        list(generate(stream, names["vocabulary"], 200, seed=1))
+        for stream in (plain, names["stream"])
+    ]
+    assert "xxunk" in drawn[0] and "xxunk" not in drawn[1] and len(set(drawn[1])) > 3
 
 
 def test_weights_that_make_no_sense(tmp_path, monkeypatch, capsys):

@@ -47,7 +47,7 @@ class NoForward(up.torchqrnn.QRNNLayer):
 
 
 def test_refusals() -> None:
-    refused(nn.Sequential(nn.Linear(2, 2)), "Sequential has no upstream QRNN layer: expected")
+    refused(nn.Sequential(nn.Linear(2, 2)), "Sequential has no upstream layer: expected")
     with pytest.raises(InputError, match=r"model is .*, expected a torch\.nn\.Module"):
         convert("model.pt")  # type: ignore[arg-type]
     refused(QRNN(IN, H), "built on layers of qrnn_deploy already")

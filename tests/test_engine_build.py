@@ -407,7 +407,7 @@ def test_command_line(small, tmp_path, capfd):
         main(arguments)
     out, err = capfd.readouterr()
     assert (stop.value.code, err) == (0, "")
-    assert "Pooling: 2 of 2 nodes are loops of the standard-ONNX function" in out
+    assert "Recurrence: 2 of 2 layers are loops of the standard-ONNX function" in out
     assert "Backend tensorrt-rtx: " in out
     assert "Profile 0, sequence: B 1 to 32 (best 8), T 1 to 32" in out
     assert "Profile 1, step: B 1 to 32 (best 8), T 1\n" in out
@@ -435,7 +435,7 @@ def test_inspect_shows_an_engine(charlm, tmp_path, capfd):
     assert ["input", "tokens", "int64", "[batch,", "time]"] in rows
     assert ["state", "output", "state_02_c_out", "float32", "[batch,", "128]"] in rows
     assert "Profile 0, sequence: B 1 to 32 (best 8), T 1 to 32 (best 32)" in text
-    assert "Pooling: 3 of 3 nodes are loops of the standard-ONNX function" in text
+    assert "Recurrence: 3 of 3 layers are loops of the standard-ONNX function" in text
     assert "Test vectors beside it: yes" in text
     assert "Runs here: " in text
     facts = json.loads(shown("--json"))
@@ -472,7 +472,7 @@ def test_progress_bar_on_a_terminal(small, tmp_path):
         pass
     os.close(ours)
     assert process.stdout is not None
-    assert b"Pooling: 2 of 2" in process.stdout.read()
+    assert b"Recurrence: 2 of 2" in process.stdout.read()
     assert process.wait() == 0
     assert b"building small.onnx" in shown
 
@@ -569,7 +569,7 @@ def test_name_of_the_model_says_nothing_of_its_format(suffix, small, tmp_path):
     source.write_bytes(small.read_bytes())
     assert read_source(source).pools == read_source(small).pools
     source.write_text("{}")
-    with pytest.raises(ModelError, match="is not a whole ONNX file"):
+    with pytest.raises(ModelError, match="looks like a JSON document: expected an ONNX file"):
         read_source(source)
 
 

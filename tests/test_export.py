@@ -29,6 +29,7 @@ from qrnn_deploy.exporter import export, export_checkpoint
 from qrnn_deploy.exporter.graph import pool_nodes
 from qrnn_deploy.metadata import KEY, Metadata
 from qrnn_deploy.nn import QRNN, QRNNLayer
+from qrnn_deploy.runtime import Session
 
 SIZES = ((3, 9), (1, 1), (2, 30))
 
@@ -254,7 +255,7 @@ X = (torch.zeros(2, 7, 5),)
         (OwnState(), X, {}, r"passes a state to layer 'layer' itself: expected None"),
         (Decides(), X, {}, r"the model fixes 'batch' of input 'x' to the example's 2"),
         (Returns(), X, {}, r"returns a str: expected tensors"),
-        (NoLayer(), X, {}, r"NoLayer runs no QRNN layer"),
+        (NoLayer(), X, {}, r"NoLayer runs no recurrent layer"),
         (Twice(), None, {}, r"expected `args`"),
         (Twice(), (torch.zeros(1, 7, 5),), {}, r"batch size 1.*expected >= 2"),
         (Twice(), (torch.zeros(2, 1, 5),), {}, r"time size 1.*expected >= 2"),
@@ -331,3 +332,12 @@ def test_bidirectional_stack_shares_one_body(tmp_path):
     report = export(QRNN(5, 6, 1, bidirectional=True), tmp_path / "m.onnx", states="none")
     assert len(onnx.load(report.path).functions) == 1
     assert [layer.direction for layer in report.metadata.layers] == [1, -1]
+
+
+def test_float16_of_two_directions_loads(tmp_path):
+    """Both directions read one Transpose by way of an Identity: ONNX Runtime crashed there."""
+    module = QRNN(6, 16, 2, bidirectional=True, batch_first=True)
+    export(module, tmp_path / "m.onnx", dtype="float16", states="none", golden=False)
+    for kernel in ("off", "auto"):
+        session = Session(tmp_path / "m.onnx", kernel=kernel)
+        assert session.run(np.zeros((1, 3, 6), np.float16))["y"].shape == (1, 3, 32)

@@ -26,6 +26,15 @@ def recorded(path):
     return json.loads(entry.value)
 
 
+def holds(now, then):
+    """Whether ``now`` has all that ``then`` has; later formats add fields."""
+    if isinstance(then, dict):
+        return all(key in now and holds(now[key], value) for key, value in then.items())
+    if isinstance(then, list):
+        return len(now) == len(then) and all(map(holds, now, then))
+    return now == then
+
+
 def read(raw):
     return Metadata.from_properties({KEY: json.dumps(raw)}, "m.onnx")
 
@@ -36,7 +45,7 @@ def test_committed_files_are_accepted(path):
     graph = onnx.load(path).graph
     assert metadata.input_names() == [port.name for port in graph.input]
     assert metadata.output_names() == [port.name for port in graph.output]
-    assert json.loads(metadata.to_json()) == recorded(path)
+    assert holds(json.loads(metadata.to_json()), recorded(path))
     Session(path, kernel="off")
 
 

@@ -262,7 +262,7 @@ def test_refused_inputs() -> None:
         ((x.double(),), "x has dtype torch.float64, expected torch.float32"),
         ((x, good.c), "state is a Tensor, expected a LayerState"),
         ((x, None, [9, 9, 9, 9]), "lengths is a list, expected a tensor"),
-        ((x, good._replace(c=good.c[:2])), r"state.c is torch.float32 \[2, 5\], expected .* \[4, 5\]"),
+        ((x, good._replace(c=good.c[:2])), r"state.c is .* \[2, 5\], expected .* \[4, 5\]"),
         ((x, good._replace(c=good.c.double())), "state.c is torch.float64"),
         ((x, good._replace(x=None)), "state.x is None, expected a tensor in this layer"),
         ((x, good._replace(x=good.x[:, :, :1])), r"state.x is torch.float32 \[4, 1, 1\]"),

@@ -311,9 +311,9 @@ def test_the_committed_model_in_pytorch_and_onnx_runtime(data: ModuleType) -> No
     assert config["vocab_size"] == log["vocabulary"] == len(data.saved_vocabulary())
     assert config["window"] == [2, 2] and config["pooling"] == "fo" and not config["bias"]
 
-    command = [sys.executable, str(EXAMPLE / "score.py")]
+    command = [sys.executable, str(EXAMPLE / "score.py"), "recipe"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["recipe"]["heldout"]
     assert len(found) == 5
     for way, value in found.items():
         assert abs(value / found["PyTorch"] - 1) < 1e-4, way

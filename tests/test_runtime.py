@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from qrnn_deploy.errors import InputError, KernelLibraryError, ModelError
 from qrnn_deploy.exporter import export
-from qrnn_deploy.metadata import KEY, Metadata
+from qrnn_deploy.metadata import FORMAT, KEY, Metadata
 from qrnn_deploy.nn import QRNN, QRNNLayer
 from qrnn_deploy.runtime import (
     EngineSession,
@@ -364,7 +364,7 @@ def test_damaged_and_foreign_files(files, tmp_path):
     for name, content, message in (
         ("empty", b"", "is empty"),
         ("half", good[: len(good) // 2], "not a whole ONNX file"),
-        ("text", b"hello, world", "not a whole ONNX file"),
+        ("text", b"hello, world", "looks like a text file: expected an ONNX file"),
     ):
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(content)
@@ -394,7 +394,10 @@ def test_damaged_and_newer_metadata(files, tmp_path):
     for change, message in (
         (lambda text: text[:50], "damaged qrnn-deploy metadata"),
         (lambda text: "{}", "damaged qrnn-deploy metadata"),
-        (lambda text: text.replace('"format": 1', '"format": 99'), "metadata format 99.*upgrade"),
+        (
+            lambda text: text.replace(f'"format": {FORMAT}', '"format": 99'),
+            "metadata format 99.*upgrade",
+        ),
     ):
         path = with_metadata(source, tmp_path / "m.onnx", change)
         with pytest.raises(ModelError, match=message):

@@ -13,7 +13,12 @@ import safetensors.torch
 import torch
 from upstream_cases import CASES, FOLDER, Array, Chunk, answer
 
-from qrnn_deploy.checkpoints import Given, load_checkpoint, recognise_checkpoint
+from qrnn_deploy.checkpoints import (
+    Given,
+    load_checkpoint,
+    recognise_checkpoint,
+    save_checkpoint,
+)
 from qrnn_deploy.errors import CheckpointError
 from qrnn_deploy.exporter import ExportOptions, export_checkpoint
 from qrnn_deploy.nn import LayerState, QRNNClassifier, QRNNLayer
@@ -150,6 +155,17 @@ def test_a_stale_copy_is_not_used_and_is_told() -> None:
         stale, right = arrays["reload_logits_a"], arrays["logits_a"]
     assert np.abs(stale - right).max() > 1e-3  # the two answers can be told apart
     assert load_checkpoint(CASES["fa1_lm_model_opt"].path).notes == ()
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_weights_that_directions_share_are_saved(suffix: str, tmp_path: Path) -> None:
+    """SpeechBrain's two directions have one weight, and safetensors takes no shared memory."""
+    case = CASES["sb_quasirnn_bidir"]
+    module = load_checkpoint(case.path, given=case.given).module
+    save_checkpoint(module, tmp_path / f"again.{suffix}")
+    again = load_checkpoint(tmp_path / f"again.{suffix}").module.state_dict()
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, again[key])
 
 
 @pytest.mark.parametrize("container", ["safetensors", "legacy", "zip", "nested", "parallel"])

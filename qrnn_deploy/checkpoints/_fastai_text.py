@@ -17,7 +17,7 @@ import re
 
 from ..errors import CheckpointError
 from ._text_models import TEXT_USES, Tensors, Trunk, language_model, levels
-from .given import Given
+from .given import FLAGS, Given
 from .reading import Names, Reading
 from .tables import WeightTable
 
@@ -55,7 +55,7 @@ def read_text_model(
         return [_classifier(trunk, given, generation)]
     useless = [n for n in ("classes", "pad_token", "bptt", "max_len") if n in given.said()]
     if useless:
-        raise CheckpointError(f"is no classifier, and {useless[0]} is for one: leave it out")
+        raise CheckpointError(f"is no classifier, and {FLAGS[useless[0]]} is for one: leave it out")
     if prefix == "" and not table.matching(r".*decoder\.(weight|bias)"):
         return [trunk.reading("QRNNEncoder", given, {}, inferred=("no decoder: an encoder",))]
     return [language_model(trunk, "1.decoder." if prefix else "decoder.", given)]

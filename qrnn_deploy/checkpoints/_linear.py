@@ -54,6 +54,7 @@ class Linear:
         bias = names.take(*_present(names, inner, _BIASES))
         rows = names.shape(weight, 2)[0]
         names.expect(bias, (rows,))
+        names.floating(weight, bias)
         copy = None
         for name in (f"{inner}module.weight", f"{inner}weight"):
             if name != weight and names.has(name):

@@ -23,6 +23,7 @@ class Facts:
 
     Attributes:
         windows, gates, input_size, zoneout: None where nobody says.
+        told: what only the file says and no shape shows, one sentence each.
         said: in words, for messages.
     """
 
@@ -31,6 +32,7 @@ class Facts:
         self.gates: int | None = None
         self.input_size: int | None = None
         self.zoneout: float | None = None
+        self.told: tuple[str, ...] = ()
         self.said = ""
 
     @classmethod
@@ -53,6 +55,8 @@ class Facts:
         facts.gates = None if gate is None else 3 if gate else 2
         zoneout = one_of(_typed(recorded(table, paths, "zoneout"), "zoneout", float), "zoneout")
         facts.zoneout = _agree("zoneout", zoneout, given.zoneout)
+        if zoneout is not None and given.zoneout is None:
+            facts.told = (f"zoneout {zoneout:g}, as the file records",)
         (size,) = _typed([table.attribute(paths[0], "input_size")], "input_size", int) or [None]
         facts.input_size = _agree("input_size", size, given.input_size)
         facts.said = ", ".join(f"{k} {v}" for k, v in given.said().items() if k in uses)
@@ -131,12 +135,9 @@ def inferred(stack: Stack) -> tuple[str, ...]:
 
 def choice(format_name: str, stack: Stack) -> str:
     """The options that select a possibility, and what it means."""
-    windows = set(stack.windows)
-    taps = ",".join(map(str, stack.windows)) if len(windows) > 1 else str(stack.windows[0])
-    gate = "--output-gate" if stack.gates == 3 else "--no-output-gate"
     return (
-        f"--format {format_name} --window {taps} {gate} (input size {stack.input_size}, hidden "
-        f"size {stack.hidden[0]})"
+        f"--format {format_name} {stack.options()} (input size {stack.input_size}, hidden size "
+        f"{stack.hidden[0]})"
     )
 
 

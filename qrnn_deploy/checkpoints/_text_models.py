@@ -157,10 +157,11 @@ class Trunk:
         self.names.refuse_the_rest()
         order = IN_ORDER if architecture == "QRNNClassifier" else FORWARD
         both = ("both directions",) if self.ways == 2 else ()
+        told = (f"zoneout {self.zoneout:g}, as the file records",) if self.zoneout else ()
         return Reading(
             configuration(architecture, **self.arguments(given), **extra),
             self.tensors() | tensors,
-            inferred=(f"{self.vocab_size} tokens", *inferred(self.stack), *both, *said),
+            inferred=(f"{self.vocab_size} tokens", *inferred(self.stack), *told, *both, *said),
             assumed=(
                 *assumed,
                 *((order,) if given.direction is None and self.ways == 1 else ()),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..nn.factory import QRNNModule, from_config
-from ..pooling.torch_loops import STATE_DTYPES
+from ..pooling.walk import STATE_DTYPES
 from .candidate import Candidate
 from .reading import Reading
 from .stored import StoredTensor
@@ -93,7 +93,7 @@ def build_module(
     """
     module = outline(candidate, reading)
     expected, tensors = module.state_dict(), reading.tensors
-    loaded = {name: _value(tensors[name]) for name in expected}
+    loaded = {name: value_of(tensors[name]) for name in expected}
     for name, tensor in loaded.items():
         _check(candidate, name, tuple(tensor.shape), tensor.dtype, expected[name])
     usual = Counter(tensor.dtype for tensor in loaded.values()).most_common(1)[0][0]
@@ -104,7 +104,7 @@ def build_module(
                 f"tensor {name} is {tensor.dtype} and {first} is {usual}, expected one type for all"
             )
     notes = reading.notes
-    spoiled = [name for name, tensor in loaded.items() if not _is_finite(tensor)]
+    spoiled = [name for name, tensor in loaded.items() if not is_finite(tensor)]
     if spoiled and not allow_non_finite:
         raise candidate.error(
             f"tensor {spoiled[0]} holds NaN or infinity: the training diverged or the file is "
@@ -116,7 +116,12 @@ def build_module(
     return module.eval(), notes
 
 
-def _value(source: Callable[[], Tensor] | Any) -> Tensor:
+def value_of(source: Callable[[], Tensor] | Any) -> Tensor:
+    """The tensor that an entry of :attr:`.Reading.tensors` stands for.
+
+    Raises:
+        StorageDamage: the file does not hold it.
+    """
     value: Tensor = source.load() if isinstance(source, StoredTensor) else source()
     return value
 
@@ -136,7 +141,7 @@ def _check(
         )
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """In one pass without a copy: NaN and infinity show in the least or the greatest element."""
     if not tensor.numel():
         return True

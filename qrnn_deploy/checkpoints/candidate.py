@@ -10,7 +10,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from .._files import is_text, printable
+from .._heads import PICKLE, UNKNOWN, look
 from ..errors import CheckpointError
 from ..npz import GuardedFile
 from .npz_file import read_npz
+from .pickle_advice import advice
 from .pickle_names import PickleDamage, PickleRefusal, Shell
 from .pytorch_file import LEGACY_START, read_legacy, read_zip
 from .safetensors_file import read_safetensors
@@ -43,21 +44,6 @@ _KINDS = {
     "npz": "NumPy .npz archive",
     "tensorflow": "TensorFlow checkpoint",
 }
-
-_PICKLE = "a Python pickle, which could run code and is never opened"
-_UNKNOWN = "no known format"
-
-_LOOKS = (
-    (b"\x89HDF\r\n", "an HDF5 file (Keras?)"),
-    (b"\x93NUMPY", "a NumPy .npy array"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ", "an xz archive"),
-    (b"GGUF", "a GGUF model"),
-    (b"\x7fELF", "a program or shared library"),
-    (b"%PDF", "a PDF document"),
-    (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with `git lfs pull`"),
-)
 
 
 @dataclass(frozen=True)
@@ -138,11 +124,11 @@ def open_candidate(path: str | os.PathLike[str]) -> Candidate:
     if _is_safetensors(head, file):
         metadata, tensors = read_safetensors(file, size)
         return Candidate(file, mark, "safetensors", metadata, tensors, [WeightTable(tensors)])
-    look = _look(head)
+    kind = look(head)
     named = "is named .safetensors but " if file.suffix == ".safetensors" else ""
-    fix = f": load it where its code is, then call {WAYS}" if look == _PICKLE else ""
+    fix = f": load it where its code is, then call {WAYS}" if kind == PICKLE else ""
     raise CheckpointError(
-        f"{file}: {named}looks like {look}, expected a .safetensors or PyTorch .pt file{fix}"
+        f"{file}: {named}looks like {kind}, expected a .safetensors or PyTorch .pt file{fix}"
     )
 
 
@@ -163,28 +149,7 @@ def _is_safetensors(head: bytes, file: Path) -> bool:
     """Eight bytes of header size, then a JSON object; a short or damaged file goes by its name."""
     if head[8:9] == b"{":
         return True
-    return file.suffix == ".safetensors" and (len(head) <= 8 or _look(head) == _UNKNOWN)
-
-
-def _look(head: bytes) -> str:
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return _PICKLE
-    for magic, name in _LOOKS:
-        if head.startswith(magic):
-            return name
-    if head[257:262] == b"ustar":
-        return "a tar archive"
-    if head[:1] == b"\x08" and b"\x12" in head[:16]:
-        return "an ONNX model"
-    if head.lstrip()[:1] in (b"{", b"["):
-        return "a JSON document"
-    if re.match(rb"\s*<", head):
-        return "an HTML or XML document (a failed download?)"
-    try:
-        head[:400].decode("ascii")
-    except UnicodeDecodeError:
-        return _UNKNOWN
-    return "a text file"
+    return file.suffix == ".safetensors" and (len(head) <= 8 or look(head) == UNKNOWN)
 
 
 def _arrays(file: Path, mark: str, kind: Container, arrays: Mapping[str, Tensor]) -> Candidate:
@@ -213,11 +178,12 @@ def _pytorch(file: Path, mark: str, read: Callable[[Path], Any]) -> Candidate:
     except PickleRefusal as error:
         raise CheckpointError(
             f"{file}: holds a pickle that asks for {printable(str(error))[:100]}, which could run "
-            f"code: refused; load it where its code is, then call {WAYS}"
+            f"code: refused; {advice(str(error), WAYS)}"
         ) from None
     except (PickleDamage, OSError) as error:
         raise CheckpointError(
-            f"{file}: is a truncated or damaged PyTorch file: {shown(str(error), 120)}"
+            f"{file}: is a truncated or damaged PyTorch file, copy it again: "
+            f"{shown(str(error), 120)}"
         ) from None
 
 
@@ -232,7 +198,8 @@ def _read_zip(file: Path) -> Any:
         if isinstance(error, (CheckpointError, PickleDamage)):
             raise
         raise CheckpointError(
-            f"{file}: is a truncated or damaged zip archive: {shown(str(error), 120)}"
+            f"{file}: is a truncated or damaged zip archive, copy it again: "
+            f"{shown(str(error), 120)}"
         ) from None
 
 
@@ -244,8 +211,9 @@ def _check_entries(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
         )
     if any(name.endswith("constants.pkl") for name in names):
         raise CheckpointError(
-            f"{file}: is a TorchScript archive, expected weights: build the model from its own "
-            f"code, then call {WAYS}"
+            f"{file}: is a TorchScript archive, expected weights: if you trust its maker, "
+            "torch.save(torch.jit.load(FILE).state_dict(), WEIGHTS) saves them; or build the model "
+            "from its own code and export qrnn_deploy.convert(model) (docs/convert.md)"
         )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(

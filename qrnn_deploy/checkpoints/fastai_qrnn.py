@@ -87,7 +87,8 @@ class FastaiQRNN:
             if facts.windows or _is_usual(stack)
         ]
         if not stacks:
-            raise refuse(shapes, self.name, facts.said)
+            usual = [stack for stack in possibilities(shapes) if _is_usual(stack)]
+            raise refuse(shapes, self.name, facts.said, usual)
         if single and len(stacks) == 1:
             refuse_any_linear(table, given)
         reverse = self._reverse(table, forward, given, two_ways)
@@ -126,7 +127,10 @@ class FastaiQRNN:
         return given.reverse
 
 
-FORWARD = "direction forward (--direction reverse): the file does not record it"
+FORWARD = (
+    "direction forward (--direction reverse): the file does not record it. Layers of torchqrnn, "
+    "which have the same names, know no other (--format torchqrnn, if they are)"
+)
 
 
 def _is_usual(stack: Stack) -> bool:

@@ -8,8 +8,13 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..nn import config as check
+from ..nn.delayed import MAX_DELAY
 
 DIRECTIONS = ("forward", "reverse")
+SRU_ACTIVATIONS = ("identity", "tanh", "relu")
+SRU_NORMS = ("before", "after")
+FUTURE = "future"
+"""In place of a padding: the caller gives the inputs that follow."""
 
 FLAGS = {
     "format": "--format",
@@ -26,6 +31,14 @@ FLAGS = {
     "pad_token": "--pad-token",
     "bptt": "--bptt",
     "max_len": "--max-len",
+    "activation": "--activation",
+    "highway": "--highway/--no-highway",
+    "rescale": "--rescale/--no-rescale",
+    "layer_norm": "--layer-norm",
+    "causal": "--causal/--no-causal",
+    "heads": "--heads",
+    "delay": "--delay",
+    "padding": "--padding",
 }
 """Field of :class:`Given` -> option of the command line."""
 
@@ -49,6 +62,15 @@ class Given:
         pad_token: number of the token that pads.
         bptt: steps per chunk of a fastai classifier.
         max_len: steps at the end of a text that a fastai classifier looks at.
+        activation: of an SRU's state on its way out: identity, tanh or relu.
+        highway: whether an SRU's output has its input mixed in.
+        rescale: whether an SRU applies the ``scale_x`` of its file.
+        layer_norm: where an SRU has its layer norms: ``before`` the gates, ``after`` the output.
+        causal: whether the attention of an SRU++ looks at earlier steps only.
+        heads: of the attention of an SRU++.
+        delay: steps by which the outputs of a delayed RNN are late.
+        padding: what a delayed RNN gets behind a sequence: a number, a token, or ``future`` where
+            the caller's inputs go on.
 
     Raises:
         CheckpointError: a value is none.
@@ -68,6 +90,14 @@ class Given:
     pad_token: int | None = None
     bptt: int | None = None
     max_len: int | None = None
+    activation: str | None = None
+    highway: bool | None = None
+    rescale: bool | None = None
+    layer_norm: str | None = None
+    causal: bool | None = None
+    heads: int | None = None
+    delay: int | None = None
+    padding: float | int | str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -83,20 +113,31 @@ class Given:
             many = self.window if isinstance(self.window, tuple) else (self.window,)
             for taps in many or (0,):
                 check.size("window", taps, check.MAX_WINDOW)
-        for name in ("input_size", "bptt", "max_len"):
+        for name in ("input_size", "bptt", "max_len", "heads"):
             if getattr(self, name) is not None:
                 check.size(name, getattr(self, name))
+        if self.delay is not None:
+            check.size("delay", self.delay, MAX_DELAY, 0)
+        if isinstance(self.padding, str):
+            check.choice("padding", self.padding, (FUTURE, "a number"))
+        elif self.padding is not None:
+            check.number("padding", self.padding)
         if self.zoneout is not None:
             check.probability("zoneout", self.zoneout)
         if self.direction is not None:
             check.choice("direction", self.direction, DIRECTIONS)
+        if self.activation is not None:
+            check.choice("activation", self.activation, SRU_ACTIVATIONS)
+        if self.layer_norm is not None:
+            check.choice("layer_norm", self.layer_norm, SRU_NORMS)
         if self.pad_token is not None and (
             isinstance(self.pad_token, bool)
             or not isinstance(self.pad_token, int)
             or self.pad_token < 0
         ):
             raise check.ConfigError(f"pad_token is {self.pad_token!r}, expected a token number")
-        for name in ("output_gate", "bidirectional", "batch_first"):
+        flags = ("output_gate", "bidirectional", "batch_first", "highway", "rescale", "causal")
+        for name in flags:
             if getattr(self, name) is not None:
                 check.flag(name, getattr(self, name))
         if self.classes is not None:

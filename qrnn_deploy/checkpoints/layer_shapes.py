@@ -39,6 +39,13 @@ class Stack:
         """As our modules call it."""
         return "fo" if self.gates == 3 else "f"
 
+    def options(self) -> str:
+        """The options of the command line that say what the shapes leave open."""
+        alike = len(set(self.windows)) == 1
+        taps = str(self.windows[0]) if alike else ",".join(map(str, self.windows))
+        gate = "--output-gate" if self.gates == 3 else "--no-output-gate"
+        return f"--window {taps} {gate}"
+
 
 def possibilities(
     shapes: Sequence[tuple[int, ...]],
@@ -90,13 +97,16 @@ def _inner_windows(
     return tuple(taps)
 
 
-def refuse(shapes: Sequence[tuple[int, ...]], what: str, said: str) -> CheckpointError:
+def refuse(
+    shapes: Sequence[tuple[int, ...]], what: str, said: str, others: Sequence[Stack] = ()
+) -> CheckpointError:
     """Why there is no possibility.
 
     Args:
         shapes: of the weights.
         what: the format.
         said: what the user gave, in words; may be empty.
+        others: what would be possible if nothing had been given.
     """
     for (rows, _), (_, columns) in pairwise(shapes):
         wide = [
@@ -109,6 +119,12 @@ def refuse(shapes: Sequence[tuple[int, ...]], what: str, said: str) -> Checkpoin
             )
     text = ", ".join(f"[{rows}, {columns}]" for rows, columns in shapes[:4])
     more = ", ..." if len(shapes) > 4 else ""
+    if said and others:
+        options = "; or ".join(f"--input-size {s.input_size} {s.options()}" for s in others[:4])
+        return CheckpointError(
+            f"has layers of shapes {text}{more}, which are no QRNN of {what} with {said}: these "
+            f"would fit, {options}"
+        )
     return CheckpointError(
         f"has layers of shapes {text}{more}, which are no QRNN of {what}"
         + (

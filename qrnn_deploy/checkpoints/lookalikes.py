@@ -36,11 +36,18 @@ def looks_like(table: WeightTable) -> str | None:
 _PATTERNS = (
     (
         r"(^|\.)rnn_lst\.\d+\.",
-        "an SRU checkpoint (asappresearch/sru), which this release cannot read",
+        "an SRU of a version before 2.0, without weight_c: load it into sru.SRU(v1=True) of "
+        "version 2 (strict=False), and save that",
     ),
     (
         r"(^|\.)(cells\.\d+\.(input_lin|hidden_lin)|rhncell)\.",
-        "a recurrent highway network, which this release cannot read",
+        "a network with a recurrent highway network inside, which has no format: save the state "
+        "dict of that part alone",
+    ),
+    (
+        r"(^|\.)(char|word)_lstm\.weight_hh_l0$",
+        "the part-of-speech tagger of TuKo/dRNN, which has no format: it packs its sequences, for "
+        "which ONNX has no operator",
     ),
     (r"(^|\.)(attn|attention|self_attn|multihead)", "a transformer, which has no QRNN layer"),
     (r"quantile|pinball", "a quantile-regression network, which has no quasi-recurrent layer"),
@@ -56,8 +63,8 @@ def _torch_rnn(table: WeightTable) -> str | None:
         rows, hidden = tensor.shape
         kind = {4: "an LSTM", 3: "a GRU", 1: "a plain RNN"}.get(rows // max(hidden, 1))
         if kind:
-            return (
-                f"{kind} checkpoint ({name[:60]} [{rows}, {hidden}]), not a QRNN: torch.onnx "
-                "exports it as it is"
-            )
+            cure = "build it with its own code, load the weights, and call qrnn_deploy.export()"
+            if kind == "a plain RNN":
+                cure = "torch.onnx exports it as it is"
+            return f"{kind} checkpoint ({name[:60]} [{rows}, {hidden}]), not a QRNN: {cure}"
     return None

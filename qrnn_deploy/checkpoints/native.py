@@ -16,6 +16,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from .._files import replacing
 from ..errors import CheckpointError
@@ -92,7 +93,7 @@ def save_checkpoint(module: QRNNModule, path: str | os.PathLike[str]) -> None:
             "network of your own goes straight to ONNX with qrnn_deploy.export(module, path, args)"
         )
     header = {"version": VERSION, "config": module.config()}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    tensors = _apart(module.state_dict())
     if target.suffix == ".safetensors":
         data = safetensors.torch.save(tensors, metadata={KEY: json.dumps(header)})
     elif target.suffix in (".pt", ".pth"):
@@ -106,3 +107,14 @@ def save_checkpoint(module: QRNNModule, path: str | os.PathLike[str]) -> None:
             beside.write_bytes(data)
     except OSError as error:
         raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from None
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each in memory of its own: safetensors takes no shared ones."""
+    result: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in state.items():
+        value = tensor.detach().cpu().contiguous()
+        result[name] = value.clone() if value.data_ptr() in taken else value
+        taken.add(value.data_ptr())
+    return result

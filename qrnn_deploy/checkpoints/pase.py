@@ -88,7 +88,7 @@ class Pase:
                     architecture="ProjectedQRNN",
                 ),
                 tensors,
-                inferred=(*inferred(stack), f"projection to {size}"),
+                inferred=(*inferred(stack), *facts.told, f"projection to {size}"),
                 notes=(
                     f"Only the QRNN and its projection W were read; left out: {', '.join(rest)}.",
                 )

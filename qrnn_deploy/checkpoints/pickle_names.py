@@ -51,6 +51,8 @@ _CLASSES = frozenset(
     {
         # salesforce/pytorch-qrnn, and awd-lstm-lm, whose modules lie in no package
         *("torchqrnn.qrnn.QRNN", "torchqrnn.qrnn.QRNNLayer", "torchqrnn.forget_mult.ForgetMult"),
+        # the same as its __init__ exports them, from copies that are one file, torchqrnn.py
+        *("torchqrnn.QRNN", "torchqrnn.QRNNLayer", "torchqrnn.ForgetMult"),
         *("model.RNNModel", "weight_drop.WeightDrop", "locked_dropout.LockedDropout"),
         "splitcross.SplitCrossEntropyLoss",
         # fastai 1 (MultiFiT among it) and 2
@@ -69,6 +71,11 @@ _CLASSES = frozenset(
         *("pase.models.modules.SincConv_fast", "pase.models.modules.VQEMA"),
         # speechbrain
         *("speechbrain.nnet.RNN.QuasiRNN", "speechbrain.nnet.RNN.QuasiRNNLayer"),
+        # asappresearch/sru, and its branch 3.0.0-dev
+        *("sru.modules.SRU", "sru.modules.SRUCell", "sru.modules.SRUpp", "sru.modules.SRUppCell"),
+        *("sru.modules.SRUppAttention", "sru.modules.SRUppProjectedLinear"),
+        # TuKo/dRNN, whose modules lie in no package
+        *("nets.SingleLayerLSTMNet", "nets.MultiLayerLSTMNet", "nets.CustomizedLSTM"),
         # what training scripts keep beside the weights
         *("argparse.Namespace", "numpy.dtype", "fastcore.foundation.L"),
         *(

@@ -132,6 +132,19 @@ class Names:
                 f"{list(shape)} beside the others"
             )
 
+    def floating(self, *names: str) -> None:
+        """Check that tensors hold numbers that can be negated.
+
+        Raises:
+            CheckpointError: one does not.
+        """
+        for name in names:
+            dtype = self.table.tensors[name].dtype
+            if not dtype.is_floating_point:
+                raise CheckpointError(
+                    f"tensor {name[:80]} is {dtype}, expected float32, float16, bfloat16 or float64"
+                )
+
     def refuse_the_rest(self) -> None:
         """Check that nothing is left.
 
@@ -145,7 +158,9 @@ class Names:
             more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
             raise CheckpointError(
                 f"has tensor {extra[0][:80]}{more} that the format {self.what} does not have"
-                + (f"; the nearest that it has is {near[0][:80]}" if near else "")
+                + (f" (the nearest that it has is {near[0][:80]})" if near else "")
+                + ": leave it out of the file, or, if it belongs to a network of your own around "
+                "such layers, export qrnn_deploy.convert(model)"
             )
 
     def _nearest(self, wanted: str) -> str:

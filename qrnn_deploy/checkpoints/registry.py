@@ -15,6 +15,7 @@ from . import native
 from .awd_lstm import SPLIT, AwdLstm
 from .building import build_module, outline
 from .candidate import WAYS, Candidate, open_candidate
+from .drnn import DelayedLSTM
 from .fastai1 import Fastai1
 from .fastai2 import Fastai2
 from .fastai_qrnn import FastaiQRNN
@@ -25,7 +26,12 @@ from .multifit import MultiFiT
 from .pase import Pase
 from .quasi_rnn import QuasiRNN
 from .reading import Reading, choose
+from .rhn_jit import JitRHN
+from .rhn_labml import LabmlRHN
+from .rhn_tensorflow import TensorFlowRHN
 from .speechbrain import SpeechBrain
+from .sru import SRUFormat
+from .srupp import SRUppFormat
 from .stored import StorageDamage, mapping
 from .tables import MAX_TENSORS, WeightTable
 from .torchqrnn import TorchQRNN
@@ -40,6 +46,12 @@ FORMATS: tuple[Format, ...] = (
     Pase(),
     SpeechBrain(),
     QuasiRNN(),
+    LabmlRHN(),
+    JitRHN(),
+    TensorFlowRHN(),
+    SRUFormat(),
+    SRUppFormat(),
+    DelayedLSTM(),
 )
 """Upstream formats; where several recognise a file, each says how it would read it."""
 
@@ -177,10 +189,9 @@ def _recognise(candidate: Candidate, given: Given) -> Recognised:
     """
     tables = [table for table in candidate.tables if given.key in (None, table.where)]
     if given.key is not None and not tables:
-        parts = ", ".join(sorted({table.where for table in candidate.tables} - {""})[:8]) or "none"
-        raise CheckpointError(
-            f"has no weights under the key {given.key[:40]}, expected one of: {parts}"
-        )
+        parts = ", ".join(sorted({table.where for table in candidate.tables} - {""})[:8])
+        cure = f"expected one of: {parts}" if parts else "and no other: leave out --key"
+        raise CheckpointError(f"has no weights under the key {given.key[:40]}, {cure}")
     for table in tables:
         if len(table.tensors) > MAX_TENSORS:
             raise CheckpointError(

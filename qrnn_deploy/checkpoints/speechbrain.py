@@ -49,6 +49,7 @@ class SpeechBrain:
             weights.append(names.take(f"{path}.w.weight"))
             biases.append(names.take(f"{path}.w.bias"))
             names.expect(biases[-1], names.shape(weights[-1], 2)[:1])
+        names.floating(*weights, *biases)
         names.refuse_the_rest()
         shapes = [table.shape(name) for name in weights]
         facts = Facts.of(table, paths, given, self.uses)
@@ -81,6 +82,7 @@ class SpeechBrain:
                 inferred=(
                     *inferred(stack)[::2],
                     "both directions, with shared weights" if directions == 2 else "one direction",
+                    *facts.told,
                 ),
                 assumed=(ZONEOUT,) if facts.zoneout is None else (),
                 choice=(

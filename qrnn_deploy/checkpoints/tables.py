@@ -29,6 +29,9 @@ MAX_OBJECTS = 200_000
 """Containers, modules and their attributes that are looked at; a module may be reached in more
 ways than one, and counts each time."""
 
+MAX_BESIDE = 256
+"""Entries of a dictionary whose plain values are looked at beside the weights in it."""
+
 MAX_TENSORS = 2**15
 """In all tables together. The formats' patterns are tried on each name."""
 
@@ -96,11 +99,13 @@ class WeightTable:
         attributes: of a pickled module: path of a submodule -> its plain attributes (numbers,
             texts, truth values) with its class under ``class``. Empty for a state dict.
         where: the part of the file, for messages: empty for the whole of it.
+        beside: plain values by name in the dictionary that the state dict or module lies in.
     """
 
     tensors: Mapping[str, Lazy]
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     where: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Sizes of a tensor."""
@@ -155,21 +160,24 @@ def find_tables(content: Any) -> list[WeightTable]:
     found: list[WeightTable] = []
     seen = {id(content)}
     effort = _Effort()
-    queue: deque[tuple[str, Any, int]] = deque([("", content, 0)])
+    queue: deque[tuple[str, Any, int, dict[str, Any]]] = deque([("", content, 0, {})])
     while queue:
-        where, value, depth = queue.popleft()
+        where, value, depth, around = queue.popleft()
         effort.looks(1)
         if isinstance(value, Shell):
             if "_modules" in value.state:
-                found.append(_module_table(value, where, effort))
+                found.append(replace(_module_table(value, where, effort), beside=around))
             continue
         items: Iterator[tuple[Any, Any]]
+        inside: dict[str, Any] = {}
         if isinstance(value, dict):
             tensors = {k: v for k, v in value.items() if isinstance(k, str) and _is_lazy(v)}
             if tensors:
                 effort.finds(tensors)
-                found.append(WeightTable(tensors, where=where))
+                found.append(WeightTable(tensors, where=where, beside=around))
             items = iter(value.items())
+            if len(value) <= MAX_BESIDE:
+                inside = {name: item for name, item in value.items() if _is_attribute(name, item)}
         elif isinstance(value, (list, tuple)):
             items = enumerate(value)
         else:
@@ -181,7 +189,8 @@ def find_tables(content: Any) -> list[WeightTable]:
                 seen.add(id(item))
                 effort.looks(1)
                 label = shown(str(key), 60)
-                queue.append((f"{where}.{label}"[:60] if where else label, item, depth + 1))
+                place = f"{where}.{label}"[:60] if where else label
+                queue.append((place, item, depth + 1, inside))
     return found
 
 

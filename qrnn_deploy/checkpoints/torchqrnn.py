@@ -76,7 +76,9 @@ class TorchQRNN:
                 assumed.append(ONE_WINDOW)
             stacks = alike
         if not stacks:
-            raise refuse([linear.shape for linear in linears], self.name, facts.said)
+            shapes = [linear.shape for linear in linears]
+            others = sorted(possibilities(shapes), key=lambda stack: len(set(stack.windows)))
+            raise refuse(shapes, self.name, facts.said, others)
         single = paths == [""]
         if single and len(stacks) == 1:
             refuse_any_linear(table, given)
@@ -91,7 +93,7 @@ class TorchQRNN:
                     batch_first=bool(given.batch_first),
                 ),
                 layer_tensors(linears, stack, single=single),
-                inferred=inferred(stack),
+                inferred=inferred(stack) + facts.told,
                 assumed=tuple(assumed),
                 checks=(partial(stale_note, linears),),
                 choice=choice(self.name, stack),

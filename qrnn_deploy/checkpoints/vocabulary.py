@@ -60,6 +60,11 @@ def read_vocabulary(path: str, size: int) -> list[str]:
             f"vocabulary {path}: its pickle asks for {str(error)[:100]}, expected a plain list of "
             "strings: save list(itos)"
         ) from None
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"vocabulary {path}: is no text in UTF-8 (byte {error.start}), expected itos.pkl, a "
+            ".json list, or text with one token per line"
+        ) from None
     except (PickleDamage, ValueError, RecursionError) as error:
         text = str(error).partition("\n")[0][:100]
         raise CheckpointError(f"vocabulary {path}: is damaged or no vocabulary: {text}") from None

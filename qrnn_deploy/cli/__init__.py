@@ -25,12 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         # Even these imports take long enough to be interrupted, so they stand inside.
-        from ._interrupt import sparing_imports
+        from ._interrupt import ignore_interrupts, sparing_imports
 
         with sparing_imports():
             from .application import invoke
 
             code = invoke(arguments)
+        if arguments is None:  # the process is ours alone, and nothing is left to interrupt
+            ignore_interrupts()
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
         # Where the interrupt passed through an exec() deep in a library, CPython remembers it as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import update_wrapper
 from pathlib import Path
@@ -19,6 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FIELDS = (
     *("format", "key", "window", "output_gate", "input_size", "zoneout", "direction"),
     *("bidirectional", "batch_first", "vocabulary", "classes", "pad_token", "bptt", "max_len"),
+    *("activation", "highway", "rescale", "layer_norm", "causal", "heads", "delay", "padding"),
 )
 """Parameters of a command that has :func:`checkpoint_options`; they come as one, ``given``."""
 
@@ -45,6 +47,22 @@ def _names(
 ) -> tuple[str, ...] | None:
     """``neg,pos``."""
     return None if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def _padding(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> float | int | str | None:
+    """``3`` for a token, ``0.5``, ``future``."""
+    if value is None or value == "future":
+        return value
+    for kind in (int, float):
+        try:
+            number: float | int = kind(value)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            return number
+    raise click.BadParameter(f"{value!r} is no number, and not 'future'")
 
 
 _OPTIONS = (
@@ -103,6 +121,44 @@ _OPTIONS = (
         "--max-len",
         type=click.IntRange(min=1),
         help="Of a classifier: steps at the end of a text that it looks at.",
+    ),
+    click.option(
+        "--activation",
+        type=click.Choice(["identity", "tanh", "relu"]),
+        help="Of an SRU: the activation of its state on the way out (use_tanh).",
+    ),
+    click.option(
+        "--highway/--no-highway",
+        default=None,
+        help="Of an SRU: whether its input is mixed into its output (has_skip_term).",
+    ),
+    click.option(
+        "--rescale/--no-rescale", default=None, help="Of an SRU: whether its scale_x applies."
+    ),
+    click.option(
+        "--layer-norm",
+        type=click.Choice(["before", "after"]),
+        help="Of an SRU: whether its layer norms stand before the gates or behind the output.",
+    ),
+    click.option(
+        "--causal/--no-causal",
+        default=None,
+        help="Of an SRU++: whether its attention looks at earlier steps only.",
+    ),
+    click.option(
+        "--heads", type=click.IntRange(min=1), help="Of an SRU++: heads of its attention."
+    ),
+    click.option(
+        "--delay",
+        type=click.IntRange(min=0),
+        help="Of a delayed RNN: steps by which its outputs are late.",
+    ),
+    click.option(
+        "--padding",
+        metavar="X|future",
+        callback=_padding,
+        help="Of a delayed RNN: the number or token that follows a sequence, or future where the "
+        "inputs go on.",
     ),
 )
 

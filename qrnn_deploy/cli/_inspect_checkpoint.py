@@ -29,12 +29,14 @@ def inspect_checkpoint(path: Path, said: dict[str, Any], as_json: bool) -> None:
     """
     with spinner(f"reading {path.name}"):
         from ..checkpoints import recognise_checkpoint  # imports torch, a second or two
+        from ..checkpoints.finite import non_finite
 
         found = recognise_checkpoint(path, given_from(said))
+        spoiled = non_finite(found)
     if as_json:
-        print_json(_facts(found, said))
+        print_json(_facts(found, said) | {"non_finite": spoiled})
     else:
-        _print(found, said)
+        _print(found, said, _numbers(spoiled))
 
 
 def _facts(found: Recognised, said: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +60,16 @@ def _facts(found: Recognised, said: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _numbers(spoiled: list[str] | None) -> list[str]:
+    """What to say of NaN and infinity; nothing where there is none."""
+    if spoiled is None:
+        return ["the numbers of a file of this size were not looked at; export does"]
+    if not spoiled:
+        return []
+    some = ", ".join(spoiled[:4]) + (f" and {len(spoiled) - 4} more" if spoiled[4:] else "")
+    return [f"NaN or infinity in {some}: export refuses it (--allow-non-finite)"]
+
+
 def _tensors(found: Recognised) -> list[tuple[str, list[int], str]]:
     """Name, shape and type of each tensor in the part of the file that is the model."""
     tensors = dict(found.reading.tensors) if found.table is None else dict(found.table.tensors)
@@ -68,7 +80,7 @@ def _tensors(found: Recognised) -> list[tuple[str, list[int], str]]:
     ]
 
 
-def _print(found: Recognised, said: dict[str, Any]) -> None:
+def _print(found: Recognised, said: dict[str, Any], remarks: list[str]) -> None:
     from ..checkpoints import formats
 
     out = console()
@@ -88,7 +100,7 @@ def _print(found: Recognised, said: dict[str, Any]) -> None:
         ("Inferred", reading.inferred),
         ("Given", [f"{name} {value}" for name, value in said.items()]),
         ("Assumed", reading.assumed),
-        ("Note", reading.notes),
+        ("Note", [*reading.notes, *remarks]),
     ):
         for line in lines:
             out.print(f"{heading}: {line}")

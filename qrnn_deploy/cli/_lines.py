@@ -26,14 +26,18 @@ CHUNK = 256
 
 _KINDS = {
     "QRNNLanguageModel": "language model",
+    "RHNLanguageModel": "language model",
+    "SRULanguageModel": "language model",
     "QRNNClassifier": "classifier",
     "QRNNEncoder": "encoder",
+    "QRNNEncoderDecoder": "encoder-decoder",
 }
 
 _WHAT_TO_DO = {
     "language model": "add --score or --generate N, or --text to have each line answered",
     "classifier": "add --text to have each line classified",
     "encoder": "its answers are features, and it is given tokens as numbers",
+    "encoder-decoder": "add --text to have each line translated",
 }
 
 

@@ -128,6 +128,7 @@ def stream_frames(
                 advance(piece.shape[1])
             return
         array, unbatched = frames.read_npy(handle, port)
+        frames.check_tokens(session.metadata, array)
         advance = stack.enter_context(progress_bar("frames", array.shape[1]))
         parts: list[Any] = []
         for piece in frames.stream(session, frames.split(array, size)):

@@ -121,9 +121,15 @@ def console() -> Console:
     """Standard output for tables: as wide as the terminal; in a pipe nothing is cut, for grep."""
     from rich.console import Console
 
+    class Report(Console):
+        """Leaves it to ``application`` what becomes of a closed pipe; rich's own would exit 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     # Names of layers and files may hold brackets, which are no markup here.
-    return Console(width=width, markup=False, highlight=False, soft_wrap=width is not None)
+    return Report(width=width, markup=False, highlight=False, soft_wrap=width is not None)
 
 
 def byte_size(size: float) -> str:

@@ -144,12 +144,23 @@ def _print(report: BuildReport) -> None:
 
 
 def implementation_text(manifest: Manifest) -> str:
-    """What runs the pooling nodes, and where that was looked up."""
-    pools = len(manifest.metadata.layers)
-    what = "our plugin" if manifest.form == "plugin" else "loops of the standard-ONNX function"
+    """What runs the recurrent layers, and where that was looked up."""
+    layers = manifest.metadata.layers
+    with_plugin = [layer for layer in layers if layer.has_kernel and manifest.form == "plugin"]
+    loops = sum(layer.is_ours for layer in layers) - len(with_plugin)
+    standard = sum(not layer.is_ours for layer in layers)
+    parts = [
+        f"{count} of {len(layers)} layers are {what}"
+        for count, what in (
+            (len(with_plugin), "our plugin"),
+            (loops, "loops of the standard-ONNX function"),
+            (standard, "TensorRT's own recurrence"),
+        )
+        if count
+    ]
     says = "says" if len(manifest.proof) == 1 else "say"
     where = " and the ".join(manifest.proof)
-    return f"Pooling: {pools} of {pools} nodes are {what}, as the {where} {says}"
+    return f"Recurrence: {', '.join(parts)}, as the {where} {says}"
 
 
 def profile_text(manifest: Manifest, profile: Profile) -> str:

@@ -83,6 +83,9 @@ def export(
 
     Each pooling recurrence becomes one node. A runtime that loads our kernel library runs it
     there; any other runs the function of standard ONNX that the file carries under the same name.
+    An encoder-decoder becomes two files: for an OUTPUT of model.onnx, model.encoder.onnx and
+    model.decoder.onnx (docs/seq2seq.md).
+
     Nothing is left behind when an export fails or is interrupted. A file OUTPUT is replaced, and
     with it the test vectors and weights that an earlier export wrote beside it, recognised by what
     is in them. A file of your own that has the name of one of these stops the export.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InputError
-from ..metadata import PACKED_INPUT, PACKED_OUTPUT
+from ..metadata import PACKED_INPUT, PACKED_OUTPUT, LayerInfo
+from ..pair import pair_files, stands_for_pair
 from ._checkpoint_options import checkpoint_options
 from ._inspect_checkpoint import inspect_checkpoint
 from ._shared import byte_size, console, json_option, kernel_option, print_json, table
@@ -31,6 +32,8 @@ def inspect(model: Path, kernel: KernelChoice, said: dict[str, Any], as_json: bo
     the pooling recurrence runs on this machine: that is read from a session, not guessed. Of an
     engine also its profiles, what it was built for, and whether it runs here.
 
+    Of an encoder-decoder MODEL is either of its files, or the name that stands for both.
+
     Of a checkpoint: which project wrote it, what followed from names and shapes, and what the file
     does not record and is therefore assumed. The options from --format on, which are for
     checkpoints alone, say what is right instead. Nothing in a checkpoint is executed.
@@ -42,7 +45,7 @@ def inspect(model: Path, kernel: KernelChoice, said: dict[str, Any], as_json: bo
       qrnn-deploy inspect model.engine
       qrnn-deploy inspect qrnn.pt --input-size 40
     """
-    from ..inspection import is_checkpoint
+    from ..model_file import is_checkpoint
     from ..runtime import is_engine
 
     if is_checkpoint(model):
@@ -58,6 +61,15 @@ def inspect(model: Path, kernel: KernelChoice, said: dict[str, Any], as_json: bo
         return
     from ..inspection import inspect_model
 
+    if stands_for_pair(model):
+        both = {
+            part: inspect_model(file, kernel=kernel) for part, file in pair_files(model).items()
+        }
+        if as_json:
+            print_json({part: facts.to_dict() for part, facts in both.items()})
+        for facts in () if as_json else both.values():
+            _print(facts)
+        return
     facts = inspect_model(model, kernel=kernel)
     if as_json:
         print_json(facts.to_dict())
@@ -85,14 +97,11 @@ def _print(facts: Inspection) -> None:
     out.print(table(["", "name", "type", "shape"], rows))
     out.print(
         table(
-            ["layer", "pooling", "window", "activation", "zoneout scale", "size", "runs as"],
+            ["layer", "kind", "size", "runs as"],
             [
                 (
-                    layer.name,
-                    layer.pooling + (" reverse" if layer.direction < 0 else ""),
-                    str(layer.window),
-                    layer.activation,
-                    f"{layer.zoneout_scale:g}",
+                    layer.name or "the model",
+                    _kind(layer),
                     f"{layer.input_size} -> {layer.hidden_size}",
                     (facts.implementation or {}).get(layer.node, "?"),
                 )
@@ -101,8 +110,15 @@ def _print(facts: Inspection) -> None:
         )
     )
     out.print(f"Runs here: {_verdict(facts)}")
+    if meta.delay:
+        padding = "inputs that the caller gives" if meta.padding is None else meta.padding
+        out.print(f"Delay: outputs come {meta.delay} steps late; flush() pads with {padding}")
     if meta.vocabulary:
         out.print(f"Vocabulary: {len(meta.vocabulary)} tokens")
+    for side in ("source", "target"):
+        tokens = (meta.config or {}).get(f"{side}_vocabulary")
+        if isinstance(tokens, list):
+            out.print(f"{side.capitalize()} vocabulary: {len(tokens)} tokens")
     out.print(f"Test vectors beside it: {'yes' if facts.golden else 'no'}")
     for assumption in meta.assumptions:
         out.print(f"Assumed: {assumption}")
@@ -164,11 +180,31 @@ def _print_engine(facts: EngineDescription) -> None:
     out.print(f"Written by qrnn-deploy {manifest.toolkit_version}")
 
 
+def _kind(layer: LayerInfo) -> str:
+    """What a layer computes: ``QRNN fo, window 2``; what is usual goes without saying."""
+    ours = f" {layer.pooling}" if layer.family == "QRNN" else ""
+    words = [layer.family + ours + (" reverse" if layer.direction < 0 else "")]
+    if layer.window > 1:
+        words.append(f"window {layer.window}")
+    if layer.depth > 1:
+        words.append(f"{'depth' if layer.is_ours else 'layers'} {layer.depth}")
+    if layer.activation and layer.activation != ("tanh" if layer.family == "QRNN" else "identity"):
+        words.append(layer.activation)
+    if layer.pooling == "sru_noskip":
+        words.append("no skip term")
+    if layer.zoneout_scale != 1:
+        words.append(f"zoneout scale {layer.zoneout_scale:g}")
+    return ", ".join(words)
+
+
 def _verdict(facts: Inspection) -> str:
     if facts.implementation is None:
         return f"no, {facts.obstacle}"
     counts = Counter(facts.implementation.values())
-    return ", ".join(f"{n} of {counts.total()} pooling nodes by {how}" for how, n in counts.items())
+    said = {"kernel": "our kernel", "function": "the file's function", "standard": "ONNX itself"}
+    return ", ".join(
+        f"{n} of {counts.total()} layers by {said.get(how, how)}" for how, n in counts.items()
+    )
 
 
 def _shape(shape: list[Any]) -> str:

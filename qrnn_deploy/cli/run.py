@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
+from ..pair import is_half, pair_of, stands_for_pair
 from ._lines import answer_lines, refuse_raw_text, vocabulary_of
 from ._modes import generate, score, stream_frames
+from ._run_options import MODES, joined, refuse_unlike, refuse_unused
 from ._shared import FiniteFloat, OutputFile, kernel_option, threads_option
 from ._streams import refuse_model_as_input, refuse_overwriting, shown
+from ._translate import SearchOptions, translate_lines
 
 if TYPE_CHECKING:
     from ..inspection import KernelChoice
     from ..runtime.engine_plans import GraphChoice
 
 TEXT_CHUNK = 256
-_MODES = {"score": "--score", "generate": "--generate", "text": "--text", "frames": "frames"}
-_USED_BY = {
-    "source": ("score", "text", "frames"),
-    "prompt": ("generate",),
-    "temperature": ("generate",),
-    "seed": ("generate",),
-    "unknown": ("score", "generate", "text"),
-    "chunk": ("score", "frames"),
-    "form": ("frames",),
-    "as_json": ("score", "text"),
-}
-"""The arguments that not every mode has a use for."""
 
 
 def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -66,8 +55,32 @@ def _utf8(context: click.Context, parameter: click.Parameter, value: str) -> str
     "wants_text",
     is_flag=True,
     help="Text in, for each of its lines one line out: a classifier's class and the probability of "
-    "each, or a language model's perplexity, the likeliest next token and its probability. Each "
-    "line is read on its own; the answer to an empty one is empty.",
+    "each; a language model's perplexity, the likeliest next token and its probability; an "
+    "encoder-decoder's translation. Each line is read on its own; the answer to an empty one is "
+    "empty.",
+)
+@click.option(
+    "--beam",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="With --text and an encoder-decoder: how many translations the search follows; 1 takes "
+    "the likeliest token at each step.",
+)
+@click.option(
+    "--length-penalty",
+    type=FiniteFloat(min=0, max=10),
+    default=0.6,
+    show_default=True,
+    metavar="A",
+    help="With --text and an encoder-decoder: translations of n tokens rank by log P / n^A.",
+)
+@click.option(
+    "--max-steps",
+    type=click.IntRange(1, 2**31),
+    metavar="N",
+    help="With --text and an encoder-decoder: tokens after which a translation is cut off. "
+    "Default: twice those of its line, and 16 more.",
 )
 @click.option(
     "--prompt",
@@ -151,11 +164,15 @@ def run(
     device: str | None,
     cuda_graph: GraphChoice | None,
     as_json: bool,
+    beam: int,
+    length_penalty: float,
+    max_steps: int | None,
 ) -> None:
     """Stream INPUT (a file, or standard input) through MODEL, an ONNX file or an engine.
 
     A language model scores text (--score), writes it (--generate), or answers line by line
-    (--text), as a classifier does. Any other model with one input turns frames into frames: raw
+    (--text), as a classifier and an encoder-decoder do; the two files of the latter go by the name
+    that they were exported under. Any other model with one input turns frames into frames: raw
     little-endian float32, one frame after the other, or a .npy array of shape [time, ...] or
     [batch, time, ...]. Raw frames are answered chunk by chunk, and lines of text one by one, so the
     command can stand in a live pipe.
@@ -170,6 +187,7 @@ def run(
       qrnn-deploy run model.onnx --score book.txt
       qrnn-deploy run model.onnx --generate 300 --prompt "The " --temperature 0.7 --seed 1
       qrnn-deploy run classifier.onnx --text reviews.txt
+      qrnn-deploy run translator.onnx --text german.txt --beam 8 -o english.txt
       qrnn-deploy run model.onnx frames.npy -o answer.npy
       arecord ... | features | qrnn-deploy run model.onnx --chunk 1 | player
 
@@ -179,9 +197,9 @@ def run(
     asked = {"score": wants_score, "generate": count is not None, "text": wants_text}
     chosen = [mode for mode, wanted in asked.items() if wanted]
     if len(chosen) > 1:
-        raise click.UsageError(f"{_joined(chosen)} exclude each other: choose one")
+        raise click.UsageError(f"{joined(chosen)} exclude each other: choose one")
     mode = chosen[0] if chosen else "frames"
-    _refuse_unused(context, mode)
+    refuse_unused(context, mode)
     if mode == "frames" and form is None:
         form = "npy" if source.suffix == ".npy" else "raw"
         if form == "raw" and output is not None and output.suffix == ".npy":
@@ -189,8 +207,18 @@ def run(
                 f"{shown(source)} is read as raw frames, and so {output} would be raw too: add "
                 "--format npy for arrays in and out, or --format raw if it shall have that name"
             )
-    refuse_model_as_input(model, source)
-    refuse_overwriting(output, model, source)
+    two_files = stands_for_pair(model) or is_half(model)
+    for file in pair_of(model).values() if two_files else (model,):
+        refuse_model_as_input(file, source)
+        refuse_overwriting(output, file, source)
+    refuse_unlike(context, mode, two_files)
+    if two_files:
+        from ..runtime import Seq2Seq
+
+        translator = Seq2Seq(model, kernel=kernel, threads=threads, device=device)
+        search = SearchOptions(beam, length_penalty, max_steps)
+        translate_lines(translator, search, source, unknown, output, as_json)
+        return
     from ..runtime import StreamingSession, is_engine, most_steps, open_model
 
     session = open_model(
@@ -201,7 +229,7 @@ def run(
             refuse_raw_text(session.metadata, model)
         stream_frames(session, source, output, form or "raw", chunk)
         return
-    vocabulary = vocabulary_of(session.metadata, model, _MODES[mode])
+    vocabulary = vocabulary_of(session.metadata, model, MODES[mode])
     if mode == "text":
         answer_lines(session, vocabulary, source, unknown, output, as_json)
         return
@@ -214,19 +242,3 @@ def run(
     if unknown == "skip":
         prompt = vocabulary.known(prompt)
     generate(stream, vocabulary, count, prompt, temperature, seed, output)
-
-
-def _refuse_unused(context: click.Context, mode: str) -> None:
-    """Refuse what the user gave and the mode would pass over in silence."""
-    for parameter in context.command.params:
-        users = _USED_BY.get(parameter.name or "", (mode,))
-        if mode in users:
-            continue
-        if context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT:
-            name = "INPUT" if parameter.name == "source" else max(parameter.opts, key=len)
-            raise click.UsageError(f"{name} goes with {_joined(users)}, not with {_MODES[mode]}")
-
-
-def _joined(modes: Sequence[str]) -> str:
-    names = [_MODES[mode] for mode in modes]
-    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])

@@ -73,6 +73,9 @@ def verify(
     file's own type, or below a floor derived for the type. The table shows the largest errors and
     the smallest tolerance that would have passed.
 
+    The name that stands for the two files of an encoder-decoder has both compared, and with the
+    checkpoint also what they translate.
+
     \b
     Examples:
       qrnn-deploy verify model.onnx --checkpoint model.safetensors

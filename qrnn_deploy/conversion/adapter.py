@@ -4,7 +4,7 @@ A layer has two memories. The pooling state c goes in and out as ``hidden``, as 
 last input, which a window of 2 needs at the start of the next chunk, stays inside with
 ``save_prev_x`` (upstream's ``prevX``). While an exporter's
 :class:`~qrnn_deploy.nn.binding.Binding` is active, the file carries both: prevX is neither read nor
-written then, and what happens to ``hidden`` is decided in :meth:`Adapter._lifted`.
+written then, and what happens to ``hidden`` is decided in :meth:`Carrying._lifted`.
 """
 
 from __future__ import annotations
@@ -17,45 +17,18 @@ from ..nn.binding import active_binding
 from ..nn.layer import LayerState, QRNNLayer
 
 
-class Adapter(nn.Module):
-    """Base class: our layer, and what of upstream's attributes a user may read.
+class Carrying(nn.Module):
+    """Base class: a replacement whose state is an argument and a result of each call.
 
     Args:
-        layer: ours, time-major.
-        batch_first: x and y are [B, T, *] instead of [T, B, *].
-        carried: every ``hidden`` that the model passes is zeros or what this layer returned last,
-            so that an export may carry it instead of the model.
-
-    Attributes:
-        input_size, hidden_size, window, output_gate, batch_first: as upstream had them.
+        carried: every state that the model passes is zeros or what this part returned last, so
+            that an export may carry it instead of the model.
     """
 
-    state_is_upstreams = True
-    """Whether the state returned is what upstream returns."""
-
-    def __init__(self, layer: QRNNLayer, *, batch_first: bool, carried: bool) -> None:
+    def __init__(self, *, carried: bool) -> None:
         super().__init__()
-        self.layer = layer
-        self.batch_first = batch_first
         self.carried = carried
         self._returned: Tensor | None = None
-        self.input_size = layer.input_size
-        self.hidden_size = layer.hidden_size
-        self.window = layer.window
-        self.output_gate = layer.pooling == "fo"
-
-    def extra_repr(self) -> str:
-        """Arguments that the layer does not show, for ``print(module)``."""
-        return f"batch_first={self.batch_first}, carried={self.carried}"
-
-    @property
-    def zoneout(self) -> float:
-        """Probability that a channel keeps its state at a step; ``layer.zoneout`` sets it."""
-        return self.layer.zoneout
-
-    def hidden_shape(self, batch: int) -> tuple[int, ...]:
-        """A shape of ``hidden`` that upstream takes."""
-        return (batch, self.hidden_size)
 
     def reset(self) -> None:
         """Forget what was remembered between calls; the next one starts a sequence."""
@@ -86,6 +59,44 @@ class Adapter(nn.Module):
         """Keep what is returned, for the next call's check."""
         if self.carried and not torch.compiler.is_compiling():
             self._returned = c.detach()
+
+
+class Adapter(Carrying):
+    """Base class: our layer, and what of upstream's attributes a user may read.
+
+    Args:
+        layer: ours, time-major.
+        batch_first: x and y are [B, T, *] instead of [T, B, *].
+        carried: as in :class:`Carrying`.
+
+    Attributes:
+        input_size, hidden_size, window, output_gate, batch_first: as upstream had them.
+    """
+
+    state_is_upstreams = True
+    """Whether the state returned is what upstream returns."""
+
+    def __init__(self, layer: QRNNLayer, *, batch_first: bool, carried: bool) -> None:
+        super().__init__(carried=carried)
+        self.layer = layer
+        self.batch_first = batch_first
+        self.input_size = layer.input_size
+        self.hidden_size = layer.hidden_size
+        self.window = layer.window
+        self.output_gate = layer.pooling == "fo"
+
+    def extra_repr(self) -> str:
+        """Arguments that the layer does not show, for ``print(module)``."""
+        return f"batch_first={self.batch_first}, carried={self.carried}"
+
+    @property
+    def zoneout(self) -> float:
+        """Probability that a channel keeps its state at a step; ``layer.zoneout`` sets it."""
+        return self.layer.zoneout
+
+    def hidden_shape(self, batch: int) -> tuple[int, ...]:
+        """A shape of ``hidden`` that upstream takes."""
+        return (batch, self.hidden_size)
 
 
 class SavingAdapter(Adapter):
@@ -150,7 +161,7 @@ class SavingAdapter(Adapter):
         """The state of our layer from upstream's two memories; x is time-major."""
         if hidden is None and previous is None:
             return None
-        before = self.layer.initial_state(x.shape[1])
+        before: LayerState = self.layer.initial_state(x.shape[1])
         if hidden is not None:
             before = before._replace(c=hidden.to(before.c.dtype))
         if previous is not None and before.x is not None:

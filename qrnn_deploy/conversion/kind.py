@@ -9,31 +9,36 @@ from typing import Any
 from torch import nn
 
 from ..nn.layer import QRNNLayer
-from .adapter import Adapter
+from .adapter import Adapter, Carrying
 from .errors import ConversionError
+from .proof import prove
 from .weights import Weights, refuse_hooks
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One class of upstream layers.
+class AnyKind:
+    """One class of upstream parts.
 
     Attributes:
         name: of the project, for messages.
-        class_name: of the layer, or of a class that it inherits from.
+        class_name: of the part, or of a class that it inherits from.
         has: attributes that it must have.
         has_not: attributes that make it another kind.
-        part: the attribute that is its linear map.
-        replacement: (upstream layer, weights, carried) -> ours in its place; it raises
-            ConversionError or ConfigError for a layer that is like none of the kind's.
     """
 
     name: str
     class_name: str
     has: tuple[str, ...]
     has_not: tuple[str, ...]
-    part: str
-    replacement: Callable[[Any, Weights, bool], Adapter]
+
+    def replace(self, upstream: Any, weights: Weights, carried: bool, check: bool) -> Carrying:
+        """Ours in place of an upstream part, compared with it if ``check``.
+
+        Raises:
+            ConversionError: it cannot be replaced.
+            ConfigError: its sizes or rates are out of range.
+        """
+        raise NotImplementedError
 
     def is_named(self, module: nn.Module) -> bool:
         """Whether the class, or one that it inherits from, has the name."""
@@ -50,6 +55,28 @@ class Kind:
             and not self.lacks(module)
             and not any(hasattr(module, name) for name in self.has_not)
         )
+
+
+@dataclass(frozen=True)
+class Kind(AnyKind):
+    """One class of upstream QRNN layers.
+
+    Attributes:
+        part: the attribute that is its linear map.
+        replacement: (upstream layer, weights, carried) -> ours in its place; it raises
+            ConversionError or ConfigError for a layer that is like none of the kind's.
+    """
+
+    part: str
+    replacement: Callable[[Any, Weights, bool], Adapter]
+
+    def replace(self, upstream: Any, weights: Weights, carried: bool, check: bool) -> Adapter:
+        """See :meth:`AnyKind.replace`."""
+        refuse_extras(upstream, self)
+        adapter = self.replacement(upstream, weights, carried)
+        if check:
+            prove(upstream, self.part, adapter)
+        return adapter
 
 
 def gates(upstream: Any) -> int:

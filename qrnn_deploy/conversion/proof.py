@@ -7,6 +7,7 @@ else: another activation, another order of gates. Names cannot tell; numbers can
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from .adapter import Adapter
 from .errors import ConversionError
-from .kind import Kind
 from .weights import LinearMap, trained
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -23,20 +23,20 @@ TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, tor
 _BATCH, _TIME = 3, 5
 
 
-def prove(upstream: nn.Module, kind: Kind, adapter: Adapter) -> None:
+def prove(upstream: nn.Module, part: str, adapter: Adapter) -> None:
     """Run both on the same random chunks, in eval mode and without gradients, and compare.
 
     Args:
         upstream: stays as it is.
-        kind: that it is of.
+        part: the attribute that is its linear map.
         adapter: its replacement; it is left in eval mode and reset.
 
     Raises:
         ConversionError: they differ, or the upstream layer does not run.
     """
     adapter.eval()
-    linear = trained(getattr(upstream, kind.part))
-    probe = _probe(upstream, kind, linear)
+    linear = trained(getattr(upstream, part))
+    probe = _probe(upstream, part, linear)
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -47,19 +47,28 @@ def prove(upstream: nn.Module, kind: Kind, adapter: Adapter) -> None:
         for hidden in (None, random(*adapter.hidden_shape(_BATCH))):
             axes = (_BATCH, _TIME) if adapter.batch_first else (_TIME, _BATCH)
             x = random(*axes, adapter.input_size)
-            try:
-                expected = probe.forward(x.clone(), hidden)
-            except Exception as error:
-                reason = (str(error).splitlines() or [""])[0][:200]
-                raise ConversionError(
-                    f"it does not run, so that its replacement cannot be compared with it "
-                    f"({type(error).__name__}: {reason}): make it run here, or give check=False"
-                ) from error
-            _compare(expected, adapter(x, hidden), adapter.state_is_upstreams)
+            expected = answer(probe.forward, x.clone(), hidden)
+            compare(expected, adapter(x, hidden), adapter.state_is_upstreams)
     adapter.reset()
 
 
-def _probe(upstream: nn.Module, kind: Kind, linear: LinearMap) -> Any:
+def answer(call: Callable[..., Any], *args: Any) -> Any:
+    """What upstream's code gives.
+
+    Raises:
+        ConversionError: it fails.
+    """
+    try:
+        return call(*args)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ConversionError(
+            f"it does not run, so that its replacement cannot be compared with it "
+            f"({type(error).__name__}: {reason}): make it run here, or give check=False"
+        ) from error
+
+
+def _probe(upstream: nn.Module, part: str, linear: LinearMap) -> Any:
     """A stand-in that runs upstream's code on the trained weights and remembers on its own.
 
     It shares the weights: running the layer itself would change what it remembers, and the copy of
@@ -74,7 +83,7 @@ def _probe(upstream: nn.Module, kind: Kind, linear: LinearMap) -> Any:
     probe.__dict__.update(upstream.__dict__)
     for registry in ("_parameters", "_buffers", "_modules"):
         probe.__dict__[registry] = dict(probe.__dict__[registry])
-    probe._modules[kind.part] = plain
+    probe._modules[part] = plain
     probe.training = False
     probe.use_cuda = False  # torchqrnn's own kernel needs cupy, and the loop gives the same
     if hasattr(probe, "reset"):
@@ -82,7 +91,12 @@ def _probe(upstream: nn.Module, kind: Kind, linear: LinearMap) -> Any:
     return probe
 
 
-def _compare(expected: Any, got: tuple[Tensor, Tensor], with_state: bool) -> None:
+def compare(expected: Any, got: tuple[Tensor, Tensor], with_state: bool = True) -> None:
+    """Output and state against those of upstream.
+
+    Raises:
+        ConversionError: they differ, or are no output and state.
+    """
     two = isinstance(expected, tuple) and len(expected) == 2
     if not two or not all(isinstance(value, Tensor) for value in expected):
         raise ConversionError(

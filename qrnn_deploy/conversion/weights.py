@@ -7,7 +7,7 @@ as ``linear.module.weight_raw``, fastai's WeightDropout as ``linear.weight_raw``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -85,7 +85,11 @@ class Weights:
     """Makes our layers; upstream tensors that several layers share stay shared."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, int, int], nn.Parameter] = {}
+        self._made: dict[Hashable, nn.Parameter] = {}
+
+    def kept(self, key: Hashable, made: nn.Parameter) -> nn.Parameter:
+        """The first parameter that was made under ``key``, an upstream tensor and a part of it."""
+        return self._made.setdefault(key, made)
 
     def layer(
         self,

@@ -30,10 +30,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Pool:
-    """A pooling node: its name in the graph and its operator."""
+    """A node of one of our operators: its name in the graph and its operator."""
 
     name: str
     op_type: str
+
+    def form(self, wanted: Form) -> Form:
+        """What it becomes in an engine of form ``wanted``: some operators have no plugin."""
+        return wanted if BY_OP_TYPE[self.op_type].has_kernel else "function"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Source:
         path: the file.
         model: without the weights that lie in other files.
         metadata: what the exporter recorded.
-        pools: the pooling nodes.
+        pools: the nodes of our operators; none where all layers are those of ONNX itself.
         files: name of each file of the model, weights included -> sha256.
     """
 
@@ -60,8 +64,8 @@ def read_source(path: Path) -> Source:
 
     Raises:
         ModelError: no readable ONNX file, not one of ours, or without its weights.
-        EngineError: none of its nodes is a pooling node, their names are not distinct, or a
-            function calls itself.
+        EngineError: it lacks the nodes that its metadata list, their names are not distinct, or
+            a function calls itself.
     """
     model = read_model(path)
     metadata = Metadata.from_properties(
@@ -80,7 +84,8 @@ def read_source(path: Path) -> Source:
             "again"
         )
     pools = tuple(Pool(node.name, node.op_type) for node in pool_nodes(model.graph))
-    if not pools:
+    ours = {layer.node for layer in metadata.layers if layer.is_ours}
+    if ours and not pools:
         raise EngineError(
             f"{path} holds no pooling node ({', '.join(BY_OP_TYPE)} of {DOMAIN}), so nothing could "
             "be proven of an engine: export the model without --inline"
@@ -90,8 +95,7 @@ def read_source(path: Path) -> Source:
             f"{path} has pooling nodes without a name of their own: expected the names that the "
             "exporter gives; export the model again"
         )
-    known = {layer.node for layer in metadata.layers}
-    if {pool.name for pool in pools} != known:
+    if {pool.name for pool in pools} != ours:
         raise EngineError(
             f"{path} contradicts its metadata: its pooling nodes are not those of the layers that "
             "the metadata list; export the model again"
@@ -132,7 +136,7 @@ def _calls_itself(model: ModelProto) -> bool:
 
 
 def prepared_bytes(source: Source, form: Form) -> bytes:
-    """The serialised model that leaves the parser one way to read each pooling node.
+    """The serialised model that leaves the parser one way to read each node of ours.
 
     Weights in other files stay there: the parser finds them beside the path it is given.
 
@@ -143,15 +147,15 @@ def prepared_bytes(source: Source, form: Form) -> bytes:
 
     model = ModelProto()
     model.CopyFrom(source.model)
-    if form == "plugin":
-        kept = [function for function in model.functions if function.domain != DOMAIN]
-        del model.functions[:]
-        model.functions.extend(kept)
-        for node in pool_nodes(model.graph):
-            node.overload = ""
-        return bytes(model.SerializeToString())
+    plugins = {name for name, spec in BY_OP_TYPE.items() if spec.has_kernel and form == "plugin"}
+    kept = [item for item in model.functions if item.domain != DOMAIN or item.name not in plugins]
+    del model.functions[:]
+    model.functions.extend(kept)
     functions = {(item.domain, item.name, item.overload) for item in model.functions}
     for node in pool_nodes(model.graph):
+        if node.op_type in plugins:
+            node.overload = ""
+            continue
         if (node.domain, node.op_type, node.overload) not in functions:
             raise EngineError(
                 f"{source.path} lacks the function of its node {shown(node.name)} "

@@ -54,14 +54,15 @@ def register_plugin(trt: Any, path: Path) -> None:
     from ..pooling.spec import BY_OP_TYPE, DOMAIN, PLUGIN_VERSION
 
     registry = trt.get_plugin_registry()
+    wanted = [name for name, spec in BY_OP_TYPE.items() if spec.has_kernel]
 
     def missing() -> list[str]:
-        creators = {name: registry.get_creator(name, PLUGIN_VERSION, DOMAIN) for name in BY_OP_TYPE}
+        creators = {name: registry.get_creator(name, PLUGIN_VERSION, DOMAIN) for name in wanted}
         return [name for name, creator in creators.items() if creator is None]
 
     if any(module is trt and known == path for module, known, _ in _loaded):
         pass
-    elif len(missing()) < len(BY_OP_TYPE):
+    elif len(missing()) < len(wanted):
         # TensorRT refuses creators of the same names, and the manifest names the library in use.
         if not _is_mapped(path):
             raise EngineError(

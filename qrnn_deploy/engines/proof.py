@@ -24,8 +24,9 @@ _ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 def check_network(network: Any, trt: Any, pools: Sequence[Pool], form: Form, title: str) -> None:
     """Look at the layers that the parser made.
 
-    The plugin form has one layer of type PLUGIN_V3 for each pooling node. The function form has no
-    plugin layer, and for each pooling node one loop, made from the Scan of the node's function.
+    The plugin form has one layer of type PLUGIN_V3 for each pooling node that a plugin exists for.
+    The function form has no plugin layer. What is no plugin layer is one loop, made from the Scan
+    of the node's function.
 
     Args:
         network: of the parser.
@@ -39,30 +40,34 @@ def check_network(network: Any, trt: Any, pools: Sequence[Pool], form: Form, tit
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     kinds = trt.LayerType
-    if form == "plugin":
-        plugins = [layer for layer in layers if layer.type == kinds.PLUGIN_V3]
-        claims = [{layer.name, *_nodes_of(layer)} & {p.name for p in pools} for layer in plugins]
-        taken = [pool for pool in pools if claims.count({pool.name}) == 1]
-        _demand(taken, pools, f"{title} made a plugin layer", "network")
-        return
+    as_plugin = [pool for pool in pools if pool.form(form) == "plugin"]
+    as_function = [pool for pool in pools if pool.form(form) == "function"]
+    plugins = [layer for layer in layers if layer.type == kinds.PLUGIN_V3]
+    claims = [{layer.name, *_nodes_of(layer)} & {p.name for p in pools} for layer in plugins]
+    taken = [pool for pool in as_plugin if claims.count({pool.name}) == 1]
+    _demand(taken, as_plugin, f"{title} made a plugin layer", "network")
     unwanted = (kinds.PLUGIN, kinds.PLUGIN_V2, kinds.PLUGIN_V3)
+    names = {pool.name for pool in as_function}
     for layer in layers:
-        if layer.type in unwanted and {layer.name, *_nodes_of(layer)} & {p.name for p in pools}:
+        if layer.type in unwanted and {layer.name, *_nodes_of(layer)} & names:
             raise ProofError(
                 f"{title} took a plugin for {shown(layer.name)}, where the function was wanted: "
                 "expected no plugin library of ours in this process; nothing was written"
             )
     loops = [layer for layer in layers if layer.type == kinds.RECURRENCE]
-    looped = [pool for pool in pools if sum(pool.name in _nodes_of(layer) for layer in loops) == 1]
-    _demand(looped, pools, f"{title} made a loop of the function", "network")
+    looped = [
+        pool for pool in as_function if sum(pool.name in _nodes_of(layer) for layer in loops) == 1
+    ]
+    _demand(looped, as_function, f"{title} made a loop of the function", "network")
 
 
 def check_engine(information: str, pools: Sequence[Pool], form: Form, title: str) -> None:
     """Look at the layers of a built engine.
 
     The plugin form has, in each profile that the inspector lists, one plugin layer for each pooling
-    node and for no other, of the node's operator where the inspector tells that. The function form
-    has no plugin layer at all. Which other layers its loops became has no names to go by.
+    node that has a plugin and for no other, of the node's operator where the inspector tells that.
+    The function form has no plugin layer at all. Which other layers its loops became has no names
+    to go by.
 
     Args:
         information: JSON of TensorRT's engine inspector, detailed.
@@ -85,8 +90,9 @@ def check_engine(information: str, pools: Sequence[Pool], form: Form, title: str
     # What stands for the first profile alone has no addition to its name.
     listed = {0, *(_profile(layer["Name"]) for layer in layers)}
     found = [(_profile(layer["Name"]), _pool_of(layer, pools)) for layer in plugins]
-    taken = [pool for pool in pools if all(found.count((index, pool)) == 1 for index in listed)]
-    _demand(taken, pools, f"the engine of {title} holds a plugin layer", "engine")
+    wanted = [pool for pool in pools if pool.form(form) == "plugin"]
+    taken = [pool for pool in wanted if all(found.count((index, pool)) == 1 for index in listed)]
+    _demand(taken, wanted, f"the engine of {title} holds a plugin layer", "engine")
 
 
 def _layers(information: str, title: str) -> list[dict[str, Any]]:

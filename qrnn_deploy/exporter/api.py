@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from .._arguments import as_path
 from .._metadata_check import shown
 from ..checkpoints import Given, load_checkpoint
-from ..errors import InputError
+from ..errors import ExportError, InputError
 from ..metadata import StateMode
+from ..nn import QRNNEncoderDecoder
+from ..pair import pair_files
 from .earlier import refuse_overwriting
 from .files import checked_output
 from .options import DTypeName, ExportOptions, Progress
 from .pipeline import ExportReport, run_export
+from .seq2seq import export_seq2seq
 
 
 def export(
@@ -43,7 +46,8 @@ def export(
     """Write ``module`` to ``path`` as ONNX in which pooling is one custom node per layer.
 
     The graph is batch first and dynamic in batch and time. The file also holds each custom node
-    as a function in standard ONNX, so it runs with and without our kernel library.
+    as a function in standard ONNX, so it runs with and without our kernel library. An
+    encoder-decoder becomes two files beside ``path``, see :func:`.seq2seq.export_seq2seq`.
 
     Args:
         module: any module that contains QRNN layers. It is exported in eval mode and left as it
@@ -98,9 +102,7 @@ def export(
         output_names=output_names,
         time_axes=time_axes or {},
     )
-    return run_export(
-        module, path, args, options, source=source, assumptions=assumptions, progress=progress
-    )
+    return _run(module, path, args, options, source, assumptions, progress)
 
 
 def export_checkpoint(
@@ -129,7 +131,8 @@ def export_checkpoint(
     checkpoint, path = as_path(checkpoint, "checkpoint"), as_path(path, "path")
     options = options or ExportOptions()
     path = checked_output(path)
-    refuse_overwriting(Path(checkpoint), path)
+    for target in (path, *pair_files(path).values()):
+        refuse_overwriting(Path(checkpoint), target)
     if progress:
         progress("reading the checkpoint")
     loaded = load_checkpoint(
@@ -142,13 +145,26 @@ def export_checkpoint(
     }
     if loaded.given.to_json():
         source["options"] = loaded.given.to_json()
-    report = run_export(
-        loaded.module,
-        path,
-        None,
-        options,
-        source=source,
-        assumptions=loaded.assumptions,
-        progress=progress,
-    )
+    report = _run(loaded.module, path, None, options, source, loaded.assumptions, progress)
     return replace(report, inferred=[*loaded.inferred], notes=[*loaded.notes, *report.notes])
+
+
+def _run(
+    module: nn.Module,
+    path: str | Path,
+    args: Sequence[Tensor] | Tensor | None,
+    options: ExportOptions,
+    source: Mapping[str, Any] | None,
+    assumptions: Sequence[str],
+    progress: Progress | None,
+) -> ExportReport:
+    """Export to one file, or to the two of an encoder-decoder."""
+    if not isinstance(module, QRNNEncoderDecoder):
+        return run_export(
+            module, path, args, options, source=source, assumptions=assumptions, progress=progress
+        )
+    if args is not None:
+        raise ExportError("args are not needed for an encoder-decoder: leave them out")
+    return export_seq2seq(
+        module, path, options, source=source, assumptions=assumptions, progress=progress
+    )

@@ -15,10 +15,16 @@ from torch import Tensor, nn
 from ..errors import ExportError
 from ..metadata import Metadata
 from ..nn.binding import Binding, bound
-from ..nn.layer import LayerState, QRNNLayer
+from ..nn.delayed import Delayed
+from ..nn.recurrent import RecurrentLayer
+from ..nn.standard import StandardLayer, lifted
+from .layers import layer_at
 from .memory import Meter
 from .observed import first_line, named_output_leaves
 from .ports import turn
+
+EXTRA = "extra "
+"""How the records of what a layer is given by keyword begin."""
 
 
 class Border(nn.Module):
@@ -50,9 +56,9 @@ class Border(nn.Module):
         self.tagged = tagged
         self.meter = meter
         self.records: dict[tuple[int, str], Tensor] | None = None
-        """Where set, each run leaves every layer's ``input``, ``lengths``, ``h``, ``c`` and ``x``
-        in it (time-major), and the state it starts from, if any, as ``c0`` and ``x0``, by (layer
-        index, name)."""
+        """Where set, each run leaves every layer's ``input``, ``lengths`` and output ``y`` in it
+        (time-major), its new state by kind, the state it starts from, if any, as ``c0`` and so on,
+        and what it is given by keyword (:data:`EXTRA`), by (layer index, name)."""
 
     def forward(self, *flat: Tensor) -> tuple[Tensor, ...]:
         """Run the module with its state lifted out; see the class."""
@@ -67,7 +73,7 @@ class Border(nn.Module):
         lift.tagged = self.tagged
         lift.meter = self.meter
         lift.records = self.records
-        with bound(lift):
+        with bound(lift), lifted(self.module):
             leaves = named_output_leaves(self._run(inputs))
         if len(leaves) != len(meta.outputs):
             raise ExportError(
@@ -96,9 +102,9 @@ class Border(nn.Module):
         for entry in meta.states:
             part = packed[:, entry.offset : entry.offset + entry.size]
             part = part.reshape(-1, *entry.shape)
-            layer = self.module.get_submodule(meta.layers[entry.layer].name)
-            assert isinstance(layer, QRNNLayer)
-            states.append(part.to(layer.weight.dtype) if entry.kind == "x" else part)
+            layer = layer_at(self.module, meta.layers[entry.layer].name)
+            kinds = {part.kind: part for part in layer.state_parts()}
+            states.append(part.to(kinds[entry.kind].dtype(layer.storage)))
         return states
 
     def _packed(self, states: dict[str, Tensor]) -> list[Tensor]:
@@ -106,8 +112,8 @@ class Border(nn.Module):
         ordered = [states[entry.name] for entry in meta.states]
         if meta.state_mode != "packed" or not ordered:
             return ordered
-        pooled = next(s for s, entry in zip(ordered, meta.states, strict=True) if entry.kind == "c")
-        return [torch.cat([s.flatten(1).to(pooled.dtype) for s in ordered], dim=1)]
+        widest = torch.float64 if ordered[0].dtype == torch.float64 else torch.float32
+        return [torch.cat([s.flatten(1).to(widest) for s in ordered], dim=1)]
 
 
 def identity(module: nn.Module) -> int:
@@ -135,7 +141,7 @@ class StateLift(Binding):
     ) -> None:
         """Take the states in the order of ``metadata.states``."""
         self.index = {
-            identity(module.get_submodule(info.name)): info.index for info in metadata.layers
+            identity(layer_at(module, info.name).owner): info.index for info in metadata.layers
         }
         self.given = {
             (entry.layer, entry.kind): state
@@ -148,34 +154,53 @@ class StateLift(Binding):
         self.new_states: dict[str, Tensor] = {}
 
     def enter(
-        self, layer: QRNNLayer, x: Tensor, state: LayerState | None, lengths: Tensor | None
-    ) -> tuple[Tensor, LayerState | None, Tensor | None]:
+        self, layer: RecurrentLayer, x: Tensor, state: Any, lengths: Tensor | None
+    ) -> tuple[Tensor, Any, Tensor | None]:
         """See :meth:`Binding.enter`."""
-        index = self.index[identity(layer)]
-        if (index, "c") in self.given:
-            window = self.given.get((index, "x"))
-            state = LayerState(self.given[index, "c"], window)
+        index = self.index.get(identity(layer.owner))
+        if index is None:  # an nn.LSTM that is called twice
+            return x, state, lengths
+        given: dict[str, Tensor] = {
+            kind: part for (i, kind), part in self.given.items() if i == index
+        }
+        if given:
+            state = layer.state_of(given)
         if lengths is None:
             lengths = self.lengths
         self._record(index, input=x, lengths=lengths)
         if state is not None:
-            self._record(index, c0=state.c, x0=state.x)
+            self._record(index, **{f"{kind}0": part for kind, part in state._asdict().items()})
         return self._tag(x, index, "input"), state, lengths
 
-    def gates(self, layer: QRNNLayer, gates: Tensor) -> Tensor:
-        """See :meth:`Binding.gates`."""
-        return self._tag(gates, self.index[identity(layer)], "gates")
+    def delayed(self, module: Delayed) -> bool:
+        """See :meth:`Binding.delayed`."""
+        return bool(self.given)
 
-    def leave(self, layer: QRNNLayer, y: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    def extra(self, layer: RecurrentLayer, extra: dict[str, Any]) -> None:
+        """See :meth:`Binding.extra`."""
+        index = self.index.get(identity(layer.owner))
+        if index is not None:
+            tensors = {f"{EXTRA}{k}": v for k, v in extra.items() if isinstance(v, Tensor)}
+            self._record(index, **tensors)
+
+    def gates(self, layer: RecurrentLayer, gates: Tensor) -> Tensor:
+        """See :meth:`Binding.gates`."""
+        return self._tag(gates, self.index[identity(layer.owner)], "gates")
+
+    def leave(self, layer: RecurrentLayer, y: Tensor, state: Any) -> tuple[Tensor, Any]:
         """See :meth:`Binding.leave`."""
-        index = self.index[identity(layer)]
-        for kind, value in (("c", state.c), ("x", state.x)):
+        index = self.index.get(identity(layer.owner))
+        if index is None:
+            return y, state
+        after = state._asdict()
+        for kind, value in after.items():
             if (index, kind) in self.names and value is not None:
                 self.new_states[self.names[index, kind]] = value
-        self._record(index, h=y, c=state.c, x=state.x)
+        self._record(index, y=y, **after)
         if self.meter is not None:
-            self.meter.use(layer.weight.nbytes)
-        return y, state
+            self.meter.use(sum(p.nbytes for p in layer.owner.parameters(recurse=False)))
+        standard = isinstance(layer, StandardLayer)
+        return (self._tag(y, index, "h") if standard else y), state
 
     def _record(self, index: int, **tensors: Tensor | None) -> None:
         if self.records is not None:

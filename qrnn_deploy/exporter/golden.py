@@ -135,11 +135,16 @@ def golden_cases(metadata: Metadata, example: Sequence[Tensor]) -> list[Case]:
     ]
 
 
+def as_double(value: Tensor) -> Tensor:
+    """``value`` in float64, if it is a floating-point number."""
+    return value.double() if value.is_floating_point() else value
+
+
 def run_border(border: Border, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run the PyTorch model on named graph inputs; float inputs are cast to its precision."""
     double = any(p.dtype == torch.float64 for p in border.parameters())
     flat = [
-        value.double() if double and value.is_floating_point() else value
+        as_double(value) if double else value
         for value in (inputs[name] for name in border.metadata.input_names())
     ]
     with torch.no_grad():
@@ -189,7 +194,7 @@ def write_vectors(folder: Path, border: Border, example: Sequence[Tensor]) -> li
         {
             "name": case_name,
             "tolerance": {
-                name: allowed_error(worst[name], peak, metadata.dtype)
+                name: allowed_error(worst[name], peak, metadata.dtype, metadata.feedback)
                 for name, (_, peak) in errors.items()
             },
         }

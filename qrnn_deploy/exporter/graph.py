@@ -122,7 +122,7 @@ def _is_initializer(graph: GraphProto, name: str) -> bool:
 
 def _name_pools(graph: GraphProto, metadata: Metadata) -> None:
     """Name each pooling node and its tensors after its layer, found by the tag of its gates."""
-    by_gates = {layer.tensors["gates"]: layer for layer in metadata.layers}
+    by_gates = {layer.tensors["gates"]: layer for layer in metadata.layers if layer.is_ours}
     names: dict[str, str] = {}
     fixed = {value.name for value in graph.output}
     found = set()
@@ -140,6 +140,12 @@ def _name_pools(graph: GraphProto, metadata: Metadata) -> None:
                 layer.tensors[what] = output
             else:
                 names[output] = layer.tensors[what]
+    made = {name for node in graph.node for name in node.output}
+    found |= {
+        layer.index
+        for layer in metadata.layers
+        if not layer.is_ours and not made.isdisjoint({layer.tensors["h"]})
+    }
     if len(found) != len(metadata.layers):
         missing = [layer.name for layer in metadata.layers if layer.index not in found]
         raise ExportError(
@@ -160,7 +166,7 @@ def _name_weights(graph: GraphProto, metadata: Metadata) -> None:
         if tensor.name.startswith("module."):
             names[tensor.name] = tensor.name.removeprefix("module.")
     for layer in metadata.layers:
-        node = made_by.get(layer.tensors["gates"])
+        node = made_by.get(layer.tensors.get("gates", ""))
         if node is not None and node.op_type == "Add":
             node = next((made_by[name] for name in node.input if name in made_by), None)
         if node is not None and node.op_type == "MatMul" and _is_initializer(graph, node.input[1]):
@@ -173,7 +179,8 @@ def _part_transpose_from_matmul(graph: GraphProto) -> None:
     """Put a Reshape to the same shape between a Transpose and the MatMul that reads it.
 
     On x86 ONNX Runtime's CPU provider (seen in 1.23 to 1.31) crashes while loading a float16 model
-    that has one right behind the other: microsoft/onnxruntime issue 28392.
+    that has one right behind the other, an Identity between them or not: microsoft/onnxruntime
+    issue 28392.
     """
     ranks = {
         node.output[0]: len(attribute.ints)
@@ -182,6 +189,9 @@ def _part_transpose_from_matmul(graph: GraphProto) -> None:
         for attribute in node.attribute
         if attribute.name == "perm"
     }
+    for node in graph.node:  # in the order of computation; runtimes take an Identity away
+        if node.op_type == "Identity" and node.input[0] in ranks:
+            ranks[node.output[0]] = ranks[node.input[0]]
     kept: list[NodeProto] = []
     for node in graph.node:
         for position, name in enumerate(node.input if node.op_type == "MatMul" else ()):
@@ -209,11 +219,12 @@ def _add_functions(model: ModelProto, metadata: Metadata) -> None:
         layer = next(item for item in metadata.layers if item.node == node.name)
         variants[node.name] = Variant(
             spec=BY_OP_TYPE[node.op_type],
-            activation=next(name for name in ACTIVATIONS if name == layer.activation),
+            activation=next((name for name in ACTIVATIONS if name == layer.activation), "identity"),
             storage=storage,
             reversible=layer.direction < 0,
             ragged=metadata.ragged or metadata.own_lengths,
             scaled=layer.zoneout_scale != 1.0,
+            depth=layer.depth if layer.family == "RHN" else 0,
         )
     functions = build_functions(variants.values())
     for node in pool_nodes(model.graph):

@@ -3,50 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from torch import nn
 
+from .._metadata_check import LAYER_TENSORS, STANDARD_OPERATORS
 from ..errors import ExportError
-from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, LayerInfo, StateEntry, StateMode
-from ..nn.layer import QRNNLayer
-from ..pooling.spec import POOLINGS
+from ..metadata import (
+    LENGTHS,
+    PACKED_INPUT,
+    PACKED_OUTPUT,
+    LayerInfo,
+    StateEntry,
+    StateKind,
+    StateMode,
+)
+from ..nn.recurrent import RecurrentLayer
+from ..nn.standard import recurrent_layer
 from .options import DTYPES
 from .ports import dtype_name
 
 
 def layer_info(module: nn.Module, index: int, name: str) -> LayerInfo:
     """The record of the ``index``-th layer called, whose place in ``module`` is ``name``."""
-    layer = module.get_submodule(name)
-    assert isinstance(layer, QRNNLayer)
+    layer = layer_at(module, name)
     prefix = f"layer_{index:02d}"
+    facts: dict[str, Any] = {
+        **{"pooling": "", "activation": "", "zoneout_scale": 1.0, "window": 1},
+        **layer.facts(),
+    }
+    ours = facts["op_type"] not in STANDARD_OPERATORS
+    tensors = LAYER_TENSORS if ours else ("input", "h")
     return LayerInfo(
         index=index,
         name=name,
-        node=f"{prefix}_pool",
-        op_type=POOLINGS[layer.pooling].op_type,
-        pooling=layer.pooling,
-        activation=layer.activation,
-        direction=-1 if layer.reverse else 1,
-        zoneout_scale=layer.zoneout_scale,
-        window=layer.window,
+        node=f"{prefix}_pool" if ours else prefix,
+        direction=layer.direction,
         input_size=layer.input_size,
         hidden_size=layer.hidden_size,
-        tensors={what: f"{prefix}_{what}" for what in ("input", "gates", "h", "c")},
+        tensors={what: f"{prefix}_{what}" for what in tensors},
+        family=layer.family,
+        **facts,
     )
 
 
-def state_entries(layers: Sequence[LayerInfo], dtype: str) -> list[StateEntry]:
-    """The carried states of the layers in graph order; windows of inputs have type ``dtype``."""
+def layer_at(module: nn.Module, name: str) -> RecurrentLayer:
+    """The layer of ``module`` at ``name``, as a plan recorded it.
+
+    Raises:
+        LookupError: there is none.
+    """
+    part = dict(module.named_modules()).get(name)
+    layer = None if part is None else recurrent_layer(part)
+    if layer is None:
+        raise LookupError(f"no recurrent layer at {name!r}")
+    return layer
+
+
+def state_entries(module: nn.Module, layers: Sequence[LayerInfo], dtype: str) -> list[StateEntry]:
+    """The carried states of the layers in graph order.
+
+    Those of our operators are float32, others have the type of the weights, ``dtype``.
+    """
     entries: list[StateEntry] = []
     offset = 0
     for layer in layers:
-        prefix = f"state_{layer.index:02d}"
-        wanted = [(f"{prefix}_c", "c", [layer.hidden_size], "float32")]
-        if layer.window > 1:
-            wanted.append((f"{prefix}_x", "x", [layer.window - 1, layer.input_size], dtype))
-        for name, kind, shape, state_dtype in wanted:
+        for part in layer_at(module, layer.name).state_parts():
             entry = StateEntry(
-                name, "c" if kind == "c" else "x", layer.index, shape, state_dtype, offset
+                name=f"state_{layer.index:02d}_{part.kind}",
+                kind=cast("StateKind", part.kind),
+                layer=layer.index,
+                shape=list(part.shape),
+                dtype="float32" if part.recurrent else dtype,
+                offset=offset,
             )
             entries.append(entry)
             offset += entry.size
@@ -61,9 +90,7 @@ def weight_type(module: nn.Module, layers: Sequence[LayerInfo]) -> str:
     """
     kinds: dict[str, str] = {}
     for info in layers:
-        layer = module.get_submodule(info.name)
-        assert isinstance(layer, QRNNLayer)
-        kinds.setdefault(dtype_name(layer.weight), info.name)
+        kinds.setdefault(dtype_name(layer_at(module, info.name).storage), info.name)
     if len(kinds) > 1:
         found = " and ".join(f"{kind} in {name!r}" for kind, name in kinds.items())
         raise ExportError(
@@ -89,14 +116,14 @@ def reserved_names(
     return names | {name for entry in entries for name in (entry.input, entry.output)}
 
 
-def refuse_reverse(layers: Sequence[LayerInfo]) -> None:
+def refuse_reverse(module: nn.Module, layers: Sequence[LayerInfo]) -> None:
     """Check that all layers can stream.
 
     Raises:
         ExportError: one runs backwards in time.
     """
     for layer in layers:
-        if layer.direction < 0:
+        if not layer_at(module, layer.name).streams:
             raise ExportError(
                 f"layer {layer.name!r} runs in reverse, so its first output needs the last input "
                 "and it cannot stream: export with states='none' (--states none) to run whole "

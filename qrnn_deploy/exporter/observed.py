@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..metadata import PortInfo
-from ..nn import QRNNClassifier, QRNNLanguageModel
+from ..nn import LanguageModel, QRNNClassifier
 from ..nn.binding import Binding, bound
-from ..nn.layer import LayerState
+from ..nn.delayed import Delayed
+from ..nn.recurrent import is_state
+from ..nn.standard import lifted
 from .ports import BATCH, TIME, dtype_name, turn
 
 Leaf = tuple[str | None, Tensor]
@@ -48,6 +50,14 @@ def first_line(error: BaseException) -> str:
     return f"{kind}: {lines[0][:300]}" if lines else kind
 
 
+class Late(Binding):
+    """Leaves delayed modules late, as they are in a streaming file."""
+
+    def delayed(self, module: Delayed) -> bool:
+        """See :meth:`Binding.delayed`."""
+        return True
+
+
 def observe(
     module: nn.Module,
     inputs: Sequence[PortInfo],
@@ -65,7 +75,7 @@ def observe(
         binding: sees every call of a layer.
     """
     turned = [turn(a, port.time_axis, time_major) for port, a in zip(inputs, args, strict=True)]
-    with torch.no_grad(), bound(binding):
+    with torch.no_grad(), bound(binding), lifted(module):
         return named_output_leaves(module(*turned))
 
 
@@ -76,8 +86,11 @@ def output_ports(
     leaves: Sequence[Leaf],
     time_major: bool,
     given: Sequence[str] | None,
+    late: bool = False,
 ) -> list[PortInfo]:
     """Find the axes of each output: run again with each symbolic size of the inputs grown alone.
+
+    ``late``: whether delayed modules are late, as in a streaming file.
 
     Raises:
         ExportError: the model fails when a size changes, or an output has its axes where a graph
@@ -90,7 +103,7 @@ def output_ports(
     for symbol in dict.fromkeys(symbols):
         longer = [_grown(port, a, symbol) for port, a in zip(inputs, args, strict=True)]
         with running(*_while_growing(symbol, inputs)):
-            again = observe(module, inputs, longer, time_major, Binding())
+            again = observe(module, inputs, longer, time_major, Late() if late else Binding())
         if [y.dim() for _, y in again] != [y.dim() for _, y in leaves]:
             raise ExportError(
                 f"the model returns other outputs when {symbol!r} grows: expected as many, with "
@@ -147,7 +160,7 @@ def named_output_leaves(result: Any) -> list[Leaf]:
     Raises:
         ExportError: the result holds something that an ONNX graph cannot return.
     """
-    if isinstance(result, LayerState) or result is None:
+    if result is None or is_state(result):
         return []
     if isinstance(result, Tensor):
         return [(None, result)]
@@ -199,7 +212,7 @@ def _output_names(
         raise ExportError("the model returns no tensor: expected at least one output")
     if given is not None:
         names = list(given)
-    elif isinstance(module, (QRNNLanguageModel, QRNNClassifier)):
+    elif isinstance(module, (LanguageModel, QRNNClassifier)):
         names = ["logits"]
     else:
         plain = ["y"] if len(leaves) == 1 else [f"y_{i}" for i in range(len(leaves))]

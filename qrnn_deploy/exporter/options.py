@@ -20,6 +20,10 @@ Progress = Callable[[str], None]
 class ExportOptions:
     """What :func:`qrnn_deploy.export` takes as keywords; their meaning is described there.
 
+    Attributes:
+        whole: names of inputs that stay the same from chunk to chunk of a stream, however long
+            they are: the memory that a decoder attends to.
+
     Raises:
         ExportError: an option has a value that there is not.
     """
@@ -35,6 +39,7 @@ class ExportOptions:
     input_names: Sequence[str] | None = None
     output_names: Sequence[str] | None = None
     time_axes: Mapping[str, int | None] = field(default_factory=dict)
+    whole: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.states not in (None, "separate", "packed", "none"):

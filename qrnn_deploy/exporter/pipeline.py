@@ -30,7 +30,7 @@ from .parameters import converted, refuse_non_finite
 from .plan import example_args, make_plan
 from .ports import check_input_names, input_time_axes, turn
 from .schema import register_schemas
-from .streamable import check_streamable
+from .streamable import check_delay, check_streamable
 from .trace import trace
 
 EXTERNAL_DATA_THRESHOLD = 256 * 2**20
@@ -42,7 +42,8 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        path: the ONNX file; where it was given as a symbolic link, what that leads to.
+        path: the ONNX file; where it was given as a symbolic link, what that leads to. Of an
+            encoder-decoder the name that stands for both files.
         files: everything written, the ONNX file last; folders end in ``/``.
         bytes: size of the ONNX file and its external data.
         metadata: as stored in the file.
@@ -81,9 +82,20 @@ def run_export(
     *,
     source: Mapping[str, Any] | None = None,
     assumptions: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Export with ``options``; the arguments are those of :func:`qrnn_deploy.export`.
+
+    Args:
+        module: the model.
+        path: the ONNX file.
+        args: example inputs.
+        options: the options.
+        source: for the metadata.
+        assumptions: for the metadata.
+        config: for the metadata, where the module is a part of one of ours.
+        progress: called with the name of each stage.
 
     Raises:
         ExportError: see there.
@@ -104,8 +116,10 @@ def run_export(
     with evaluating(module), staging(path) as folder:
         note("planning")
         example = _example(module, args, time_major, options)
+        plan = make_plan(module, example, options, time_major)
         metadata = replace(
-            make_plan(module, example, options, time_major),
+            plan,
+            config=plan.config if config is None else dict(config),
             source=dict(source) if source else None,
             assumptions=list(assumptions),
         )
@@ -115,6 +129,8 @@ def run_export(
             give_back(module)
             with running("in float64, in chunks of a sequence"):
                 check_streamable(in_double(border), example)
+                if metadata.delay:
+                    check_delay(in_double(border), example)
         golden = golden_folder(path)
         sets: list[dict[str, Any]] = []
         if options.golden:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ExportError
-from ..metadata import Metadata, PortInfo
-from ..nn import ARCHITECTURES, QRNN, QRNNClassifier, QRNNEncoder
+from ..metadata import LayerInfo, Metadata, PortInfo
+from ..nn import ARCHITECTURES, DelayedRNN, QRNNClassifier, QRNNEncoderDecoder, TextEncoder
 from ..nn.binding import Binding
-from ..nn.layer import LayerState, QRNNLayer
+from ..nn.delayed import Delayed
+from ..nn.recurrent import RecurrentLayer
+from ..nn.standard import StandardLayer
 from ..pooling.spec import OPSET_VERSION
 from .layers import layer_info, refuse_reverse, reserved_names, state_entries, weight_type
 from .observed import observe, output_ports, running
@@ -37,22 +39,27 @@ class Discovery(Binding):
     lifting: bool = True
     calls: list[str] = field(default_factory=list)
     own_lengths: bool = False
+    delays: list[Delayed] = field(default_factory=list)
+    repeated: set[str] = field(default_factory=set)  # called again, where that does no harm
 
     def enter(
-        self, layer: QRNNLayer, x: Tensor, state: LayerState | None, lengths: Tensor | None
-    ) -> tuple[Tensor, LayerState | None, Tensor | None]:
+        self, layer: RecurrentLayer, x: Tensor, state: Any, lengths: Tensor | None
+    ) -> tuple[Tensor, Any, Tensor | None]:
         """See :meth:`Binding.enter`.
 
         Raises:
             ExportError: the model cannot have its state lifted out.
         """
-        name = self.names.get(id(layer))
+        name = self.names.get(id(layer.owner))
         if name is None:
             raise ExportError(
-                f"the model runs a QRNN layer ({layer.input_size} to {layer.hidden_size}) that is "
-                "none of its submodules: expected an attribute of a module, or nn.ModuleList "
-                "rather than a list"
+                f"the model runs a {layer.family} layer ({layer.input_size} to "
+                f"{layer.hidden_size}) that is none of its submodules: expected an attribute of a "
+                "module, or nn.ModuleList rather than a list"
             )
+        if name in self.calls and isinstance(layer, StandardLayer) and not self.lifting:
+            self.repeated.add(name)
+            return x, state, lengths
         if name in self.calls:
             reason = "state" if self.lifting else "node and one name per tensor in the file"
             raise ExportError(
@@ -69,6 +76,28 @@ class Discovery(Binding):
         self.own_lengths = self.own_lengths or lengths is not None
         self.calls.append(name)
         return x, state, lengths
+
+    def delayed(self, module: Delayed) -> bool:
+        """See :meth:`Binding.delayed`.
+
+        Raises:
+            ExportError: a second delay, whose input would be late already.
+        """
+        if not self.lifting:
+            return False
+        if self.delays:
+            raise ExportError(
+                f"the model has a second delay ({self.names.get(id(module), 'unnamed')!r}): "
+                "expected one in a streaming export, since what follows a delay gets its inputs "
+                "late; export with states='none' (--states none)"
+            )
+        self.delays.append(module)
+        return True
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers that a file records, in order of their calls."""
+        return [name for name in self.calls if name not in self.repeated]
 
 
 def make_plan(
@@ -88,14 +117,14 @@ def make_plan(
     """
     states, ragged = options.states or "separate", options.lengths
     names = check_input_names(module, args, options.input_names)
-    inputs = input_ports(names, args, options.time_axes)
+    inputs = input_ports(names, args, options.time_axes, options.whole)
     discovery = Discovery({id(m): name for name, m in module.named_modules()}, states != "none")
     with running("on the example inputs", _hint(inputs)):
         first = observe(module, inputs, args, time_major, discovery)
-    if not discovery.calls:
+    if not discovery.layers:
         raise ExportError(
-            f"{type(module).__name__} runs no QRNN layer: expected a model built on "
-            "qrnn_deploy.nn; convert its layers first"
+            f"{type(module).__name__} runs no recurrent layer: expected a model built on "
+            "qrnn_deploy.nn, nn.LSTM or nn.GRU; convert its layers first"
         )
     if ragged and discovery.own_lengths:
         raise ExportError(
@@ -107,12 +136,23 @@ def make_plan(
             "the model is a classifier, which finds the end of each text by its padding: expected "
             "lengths=False; pad the texts as the model wants it (QRNNClassifier, `padding`)"
         )
-    layers = [layer_info(module, i, name) for i, name in enumerate(discovery.calls)]
+    delay = next(iter(discovery.delays), None)
+    layers = [layer_info(module, i, name) for i, name in enumerate(discovery.layers)]
     if states != "none":
-        refuse_reverse(layers)
+        refuse_reverse(module, layers)
+    if ragged:
+        _refuse_without_lengths(layers)
     dtype = weight_type(module, layers)
-    outputs = output_ports(module, inputs, args, first, time_major, options.output_names)
-    entries = state_entries(layers, dtype) if states != "none" else []
+    for layer in layers:
+        if not layer.is_ours and dtype == "bfloat16":
+            raise ExportError(
+                f"layer {layer.name!r} is an nn.{layer.family}, and ONNX's {layer.family} takes no "
+                "bfloat16: expected another type; give dtype='float32' (--dtype float32)"
+            )
+    outputs = output_ports(
+        module, inputs, args, first, time_major, options.output_names, late=states != "none"
+    )
+    entries = state_entries(module, layers, dtype) if states != "none" else []
     _refuse_clashes(inputs, outputs, reserved_names(layers, entries, states, ragged))
     return Metadata(
         dtype=dtype,
@@ -124,6 +164,8 @@ def make_plan(
         states=entries,
         time_major=time_major,
         own_lengths=discovery.own_lengths,
+        delay=delay.delay if delay else 0,
+        padding=delay.padding if delay else None,
         config=_config(module),
         weights_sha256=weights_digest(module),
         toolkit_version=__version__,
@@ -132,18 +174,24 @@ def make_plan(
 
 
 def example_args(module: nn.Module) -> tuple[Tensor, ...]:
-    """Inputs [2, 7, ...] for a module of ours, whose shapes are known.
+    """Inputs [2, 7, ...] for a module of ours, whose shapes are known; longer by a delay.
 
     Raises:
         ExportError: for any other module, which needs ``args``.
     """
+    if isinstance(module, QRNNEncoderDecoder):
+        raise ExportError(
+            "an encoder-decoder becomes two files with inputs of their own: expected a model of one"
+        )
     generator = torch.Generator().manual_seed(0)
-    if isinstance(module, QRNNEncoder):
+    steps = 7 + (module.delay if isinstance(module, Delayed) else 0)
+    if isinstance(module, (TextEncoder, DelayedRNN)) and module.vocab_size is not None:
         config = _config(module) or {"vocab_size": module.vocab_size}
-        return (draw_tokens(config, (2, 7), generator),)
-    if isinstance(module, (QRNN, QRNNLayer)):
+        return (draw_tokens(config, (2, steps), generator),)
+    width = (_config(module) or {}).get("input_size", getattr(module, "input_size", None))
+    if isinstance(module, tuple(ARCHITECTURES.values())) and isinstance(width, int):
         dtype = next(module.parameters()).dtype
-        return (torch.randn(2, 7, module.input_size, generator=generator).to(dtype),)
+        return (torch.randn(2, steps, width, generator=generator).to(dtype),)
     raise ExportError(
         f"{type(module).__name__} is not a module of qrnn_deploy.nn: expected `args`, a tuple of "
         "example inputs with batch >= 2 and time >= 2"
@@ -174,6 +222,15 @@ def _config(module: nn.Module) -> dict[str, Any] | None:
         if isinstance(module, kind) and type(module).config is kind.config:
             return module.config()
     return None
+
+
+def _refuse_without_lengths(layers: Sequence[LayerInfo]) -> None:
+    for layer in layers:
+        if not layer.is_ours:
+            raise ExportError(
+                f"layer {layer.name!r} is an nn.{layer.family}, which takes no lengths: expected "
+                "lengths=False, or a layer of qrnn_deploy.nn in its place"
+            )
 
 
 def _refuse_clashes(

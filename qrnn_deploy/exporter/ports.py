@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ExportError
@@ -76,12 +77,16 @@ def input_time_axes(
 
 
 def input_ports(
-    names: Sequence[str], args: Sequence[Tensor], time_axes: Mapping[str, int | None]
+    names: Sequence[str],
+    args: Sequence[Tensor],
+    time_axes: Mapping[str, int | None],
+    whole: Sequence[str] = (),
 ) -> list[PortInfo]:
     """The inputs with their batch and time axes (axis 1 unless ``time_axes`` says otherwise).
 
     Inputs whose examples are equally long share a size: the first one ``time``, a further one
-    ``time_<name of the input that first has it>``.
+    ``time_<name of the input that first has it>``. One of ``whole`` has a size of its own on that
+    axis and no time that is cut into chunks.
 
     Raises:
         ExportError: an axis too short to stay dynamic, an axis or a name that is not there, or
@@ -107,12 +112,14 @@ def input_ports(
             )
         shape[0] = BATCH
         if axis is not None:
-            fresh = f"{TIME}_{name}" if symbols else TIME
-            shape[axis] = symbols.setdefault(arg.shape[axis], fresh)
+            fresh = f"{TIME}_{name}" if symbols or name in whole else TIME
+            shape[axis] = fresh if name in whole else symbols.setdefault(arg.shape[axis], fresh)
+        if name in whole:
+            axis = None
         ports.append(PortInfo(name, dtype_name(arg), shape, 0, axis))
     return ports
 
 
-def dtype_name(x: Tensor) -> str:
-    """NumPy's name of a tensor's type."""
-    return str(x.dtype).removeprefix("torch.")
+def dtype_name(x: Tensor | torch.dtype) -> str:
+    """NumPy's name of a type, or of a tensor's."""
+    return str(x.dtype if isinstance(x, Tensor) else x).removeprefix("torch.")

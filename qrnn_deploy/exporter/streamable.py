@@ -13,9 +13,12 @@ from torch import Tensor
 
 from ..errors import ExportError
 from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
+from ..nn.binding import Binding
 from .blocks import blocks
 from .border import Border
-from .golden import make_inputs, run_border
+from .golden import as_double, make_inputs, run_border
+from .observed import observe
+from .ports import turn
 
 _CHUNKS = (3, 1, 4, 2)
 
@@ -53,6 +56,52 @@ def check_streamable(reference: Border, example: Sequence[Tensor]) -> None:
         parts = pieces.pop(port.name)
         got = parts[-1] if port.time_axis is None else torch.cat(parts, dim=port.time_axis)
         _compare(port.name, got, expected[port.name])
+
+
+def check_delay(reference: Border, example: Sequence[Tensor]) -> None:
+    """Compare the late outputs of a streaming model with those of whole sequences, in float64.
+
+    Args:
+        reference: as for :func:`check_streamable`, of a model with a delay.
+        example: the example inputs.
+
+    Raises:
+        ExportError: more than the delay stands between them.
+    """
+    meta = reference.metadata
+    steps = sum(_CHUNKS) + (meta.delay if meta.padding is None else 0)
+    whole = make_inputs(
+        meta, example, batch=2, time=steps, seed=8, random_state=False, lengths=[steps, steps]
+    )
+    inputs = [as_double(whole[port.name]) for port in meta.inputs]
+    expected = observe(reference.module, meta.inputs, inputs, meta.time_major, Binding())
+    if meta.padding is not None:
+        for port in meta.inputs:
+            if port.time_axis is not None:
+                whole[port.name] = padded(whole[port.name], port.time_axis, meta)
+        if meta.ragged:
+            whole[LENGTHS] = whole[LENGTHS] + meta.delay
+    late = run_border(reference, whole)
+    for port, (_, leaf) in zip(meta.outputs, expected, strict=True):
+        right = turn(leaf, port.time_axis, meta.time_major)
+        got = late[port.name]
+        if port.time_axis is not None:
+            got = got.narrow(port.time_axis, meta.delay, got.shape[port.time_axis] - meta.delay)
+        if got.shape != right.shape or not torch.allclose(got, right, rtol=1e-9, atol=1e-9):
+            raise ExportError(
+                f"the model cannot stream with its delay: values of output {port.name!r} differ "
+                f"from those of whole sequences, so inputs of {meta.padding} are not what the "
+                "delayed module gets as padding, or something beside it is not late; expected a "
+                "Delayed around all of the model; else export with states='none' (--states none)"
+            )
+
+
+def padded(x: Tensor, axis: int, meta: Metadata) -> Tensor:
+    """``x`` and, along its time axis, the padding that brings out the last outputs."""
+    assert meta.padding is not None
+    shape = list(x.shape)
+    shape[axis] = meta.delay
+    return torch.cat([x, x.new_full(shape, meta.padding)], dim=axis)
 
 
 def _run_chunk(reference: Border, feed: dict[str, Tensor], size: int) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .delayed import Delayed
     from .recurrent import RecurrentLayer
 
 
@@ -38,6 +39,9 @@ class Binding:
         """
         return x, state, lengths
 
+    def extra(self, layer: RecurrentLayer, extra: dict[str, Any]) -> None:
+        """Called after :meth:`enter` with what else the layer was given, by keyword."""
+
     def gates(self, layer: RecurrentLayer, gates: Tensor) -> Tensor:
         """Called with the packed pre-activations [T, B, G*H]; returns those to use."""
         return gates
@@ -45,6 +49,14 @@ class Binding:
     def leave(self, layer: RecurrentLayer, y: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Called after a layer computed y [T, B, H] and its new state; returns those to use."""
         return y, state
+
+    def delayed(self, module: Delayed) -> bool:
+        """Called before a delayed module computes.
+
+        Returns:
+            Whether it is to give its late outputs as they come, neither padding nor dropping.
+        """
+        return False
 
 
 _active: ContextVar[Binding | None] = ContextVar("qrnn_deploy_binding", default=None)

@@ -9,20 +9,43 @@ import torch
 
 from . import config as check
 from .classifier import QRNNClassifier
-from .encoder import QRNNEncoder
+from .delayed_rnn import DelayedRNN
+from .encoder import QRNNEncoder, TextEncoder
 from .language_model import QRNNLanguageModel
 from .layer import QRNNLayer
 from .projected import ProjectedQRNN
+from .rhn import RHNLayer
+from .rhn_model import RHNLanguageModel
+from .rhn_stack import RHN
+from .seq2seq import QRNNEncoderDecoder
+from .sru import SRULayer
+from .sru_levels import SRUStack
+from .sru_model import SRULanguageModel
+from .sru_stack import SRU
+from .srupp import SRUpp
 from .stack import QRNN
 
-QRNNModule: TypeAlias = QRNNLayer | QRNN | QRNNEncoder
+QRNNModule: TypeAlias = (
+    QRNNLayer
+    | QRNN
+    | TextEncoder
+    | QRNNEncoderDecoder
+    | RHNLayer
+    | RHN
+    | SRULayer
+    | SRUStack
+    | DelayedRNN
+)
 """What :func:`from_config` builds; the other architectures are kinds of these."""
 
 ARCHITECTURES: dict[str, type[QRNNModule]] = {
     cls.__name__: cls
     for cls in (
         *(QRNNLayer, QRNN, ProjectedQRNN),
-        *(QRNNEncoder, QRNNLanguageModel, QRNNClassifier),
+        *(QRNNEncoder, QRNNLanguageModel, QRNNClassifier, QRNNEncoderDecoder),
+        *(RHNLayer, RHN, RHNLanguageModel),
+        *(SRULayer, SRU, SRUpp, SRULanguageModel),
+        DelayedRNN,
     )
 }
 """The classes a configuration may name: all of the package that are whole models."""

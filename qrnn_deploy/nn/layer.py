@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..pooling.spec import ACTIVATIONS, POOLINGS
 from ..pooling.torch_op import pool, state_dtype
 from . import config as check
@@ -172,13 +173,32 @@ class QRNNLayer(RecurrentLayer):
         }
 
     def walk(
-        self, x: Tensor, state: LayerState | None, lengths: Tensor | None
+        self,
+        x: Tensor,
+        state: LayerState | None,
+        lengths: Tensor | None,
+        *,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, LayerState]:
-        """See :meth:`RecurrentLayer.walk`."""
+        """See :meth:`RecurrentLayer.walk`.
+
+        Args:
+            x: [T, B, input_size].
+            state: the state or None.
+            lengths: [B] int64 or None.
+            context: [B, G*H], added to the gates of every step.
+
+        Raises:
+            InputError: ``context`` does not fit.
+        """
         windows, last_inputs = form_windows(
             x, None if state is None else state.x, lengths, self.window, self.reverse
         )
-        gates = self.seen(F.linear(windows, self.weight, self.bias))
+        gates = F.linear(windows, self.weight, self.bias)
+        if context is not None:
+            self._check_context(gates, context)
+            gates = gates + context
+        gates = self.seen(gates)
         if self.training and self.zoneout > 0:
             gates = self._zone_out(gates)
         if state is None:
@@ -195,6 +215,14 @@ class QRNNLayer(RecurrentLayer):
             self.zoneout_scale,
         )
         return y, LayerState(c_T, last_inputs)
+
+    def _check_context(self, gates: Tensor, context: Tensor) -> None:
+        shape = gates.shape[1:]
+        if context.dtype != gates.dtype or context.shape != shape:
+            raise InputError(
+                f"{type(self).__name__}: context is {context.dtype} {list(context.shape)}, "
+                f"expected {gates.dtype} {list(shape)}"
+            )
 
     def _zone_out(self, gates: Tensor) -> Tensor:
         """Shut a random subset: f = 1 there (and i = 0), so c stays exactly what it was."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pooling.spec import FORWARD, REVERSE
-from ..pooling.torch_loops import STATE_DTYPES, length_range
+from ..pooling.walk import STATE_DTYPES, length_range
 from .binding import active_binding
 
 _STATE_TYPES: set[type[Any]] = set()
@@ -62,7 +62,7 @@ class RecurrentLayer(nn.Module):
         batch_first: whether x and y are [B, T, *] instead of [T, B, *].
     """
 
-    family: ClassVar[str]
+    family: str
     state_type: ClassVar[type[Any]]
     input_size: int
     hidden_size: int
@@ -87,13 +87,17 @@ class RecurrentLayer(nn.Module):
         """
         raise NotImplementedError
 
-    def walk(self, x: Tensor, state: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
-        """Compute; everything has been checked.
+    def walk(
+        self, x: Tensor, state: Any, lengths: Tensor | None, *args: Any, **extra: Any
+    ) -> tuple[Tensor, Any]:
+        """Compute; everything but ``extra`` has been checked.
 
         Args:
             x: [T, B, input_size].
             state: of type :attr:`state_type`, or None for the start of a sequence.
             lengths: [B] int64 or None.
+            args: none; a subclass names instead the keywords that it takes.
+            extra: what :meth:`forward` was given beside these.
 
         Returns:
             y [T, B, H], 0 past the lengths, and the state after the last step.
@@ -137,7 +141,7 @@ class RecurrentLayer(nn.Module):
         return self.state_type(*(parts.get(kind) for kind in self.state_type._fields))
 
     def forward(
-        self, x: Tensor, state: Any = None, lengths: Tensor | None = None
+        self, x: Tensor, state: Any = None, lengths: Tensor | None = None, **extra: Any
     ) -> tuple[Tensor, Any]:
         """Run over a sequence or the next chunk of one.
 
@@ -147,6 +151,8 @@ class RecurrentLayer(nn.Module):
                 chunks of a reverse layer are fed from the end of the sequence.
             lengths: [B] int64, steps that count in each row; None means T everywhere. What
                 lies past them influences nothing.
+            extra: further inputs that :meth:`walk` of this kind of layer takes, time-major; a
+                binding sees them and changes nothing.
 
         Returns:
             y [T, B, H] (or [B, T, H]), 0 past the lengths, and the state after the last step.
@@ -160,13 +166,14 @@ class RecurrentLayer(nn.Module):
         binding = active_binding()
         if binding is not None:
             x, state, lengths = binding.enter(self, x, state, lengths)
+            binding.extra(self, extra)
         self._check_state(x, state)
         self._check_lengths(x, lengths)
         if lengths is not None and self.training:
             # Its gates get no gradient, but 0 * NaN in the weight's gradient would be NaN.
             past = torch.arange(x.shape[0], device=x.device)[:, None] >= lengths
             x = x.masked_fill(past[:, :, None], 0.0)
-        y, after = self.walk(x, state, lengths)
+        y, after = self.walk(x, state, lengths, **extra)
         if binding is not None:
             y, after = binding.leave(self, y, after)
         return (y.transpose(0, 1) if self.batch_first else y), after

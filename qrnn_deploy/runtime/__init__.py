@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .opening import is_engine as is_engine
     from .opening import most_steps as most_steps
     from .opening import open_model as open_model
+    from .seq2seq import Seq2Seq as Seq2Seq
     from .session import KernelFallbackWarning as KernelFallbackWarning
     from .session import Session as Session
     from .streaming import StreamingSession as StreamingSession
@@ -25,6 +26,7 @@ _HOMES = {
     "CudaGraphWarning": "engine_plans",
     "EngineSession": "engine",
     "KernelFallbackWarning": "session",
+    "Seq2Seq": "seq2seq",
     "Session": "session",
     "StreamingSession": "streaming",
     "is_engine": "opening",
@@ -36,6 +38,7 @@ __all__ = [
     "CudaGraphWarning",
     "EngineSession",
     "KernelFallbackWarning",
+    "Seq2Seq",
     "Session",
     "StreamingSession",
     "is_engine",
@@ -49,6 +52,6 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home == "session":
+    if home in ("session", "seq2seq"):
         require("onnxruntime", "running a model")
     return getattr(importlib.import_module(f".{home}", __name__), name)

@@ -97,8 +97,16 @@ class EngineSession:
 
     @property
     def implementation(self) -> dict[str, str]:
-        """What runs each pooling node, ``plugin`` or ``function``, as proven at the build."""
-        return {layer.node: self.manifest.form for layer in self.metadata.layers}
+        """What runs each recurrent layer, by node, as proven at the build.
+
+        ``plugin`` or ``function`` for an operator of ours, ``standard`` for one of ONNX.
+        """
+        return {
+            layer.node: ("function" if not layer.has_kernel else self.manifest.form)
+            if layer.is_ours
+            else "standard"
+            for layer in self.metadata.layers
+        }
 
     @property
     def bounds(self) -> Bounds:

@@ -140,13 +140,13 @@ class OrtPlan:
             self._turns.append((binding, _graph_options(1 + side) if graphs else None))
 
     def run(self, feed: Mapping[str, Array], side: int) -> dict[str, Array]:
-        """One step from the states of ``side``.
+        """One step from the states of ``side``; an input that is not fed stays as it was.
 
         Raises:
             InputError: ONNX Runtime refuses it.
         """
-        for name, buffer in self._inputs.items():
-            buffer.write(feed[name])
+        for name, array in feed.items():
+            self._inputs[name].write(array)
         binding, options = self._turns[side]
         try:
             self._run(binding, options)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from .._arguments import as_path
 from ..errors import InputError, ModelError
-from ..metadata import Metadata
+from ..metadata import LayerInfo, Metadata
 from . import feeds
 from .contract import check_contract
 from .loading import KernelChoice as KernelChoice
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .engine_plans import GraphChoice
     from .plans import OrtMemory
 
-Implementation = Literal["kernel", "function"]
+Implementation = Literal["kernel", "function", "standard"]
 
 
 class Session:
@@ -31,8 +31,10 @@ class Session:
 
     Attributes:
         metadata: what the file says about itself.
-        implementation: what runs each pooling node, ``kernel`` or ``function``: the library is
-            asked which kernels ONNX Runtime made, nothing is inferred.
+        implementation: what runs each recurrent layer, by node: our ``kernel`` or the file's
+            ``function`` for an operator of ours, ``standard`` for one of ONNX. The library is asked
+            which kernels ONNX Runtime made, nothing is inferred.
+        kernel_nodes: nodes for which our libraries have a kernel.
         kernel_devices: where the kernel of each node runs, ``cpu`` or ``cuda``. A node on the
             function body is not among them: ONNX Runtime spreads its operators as it likes.
         placement: the providers, and where streams keep their memory.
@@ -109,10 +111,11 @@ class Session:
         if library is not None:
             check_version(self.path, self.metadata, library)
         check_contract(self.metadata, self.onnxruntime_session, self.path)
-        nodes = [layer.node for layer in self.metadata.layers]
-        self.kernel_devices = {node: created[node] for node in nodes if node in created}
+        layers = self.metadata.layers
+        self.kernel_nodes = [layer.node for layer in layers if layer.has_kernel]
+        self.kernel_devices = {node: created[node] for node in self.kernel_nodes if node in created}
         self.implementation: dict[str, Implementation] = {
-            node: "kernel" if node in created else "function" for node in nodes
+            layer.node: _implementation(layer, self.kernel_devices) for layer in layers
         }
         self._output_names = self.metadata.output_names()
 
@@ -164,7 +167,7 @@ class Session:
                 f"{self.placement.providers[0][0]}: leave it out"
             )
         on_gpu = [device for device in self.kernel_devices.values() if device == "cuda"]
-        if self.placement.has(CUDA) and len(on_gpu) < len(self.implementation):
+        if self.placement.has(CUDA) and len(on_gpu) < len(self.implementation):  # of any kind
             raise ModelError(
                 f"{self.path}: pooling is not all done by our CUDA kernel (see kernel_devices), "
                 "and nothing else can be recorded: install a kernel library built with CUDA"
@@ -177,6 +180,12 @@ class Session:
             fixed=sizes,
         )
         return session
+
+
+def _implementation(layer: LayerInfo, kernels: Mapping[str, str]) -> Implementation:
+    if layer.node in kernels:
+        return "kernel"
+    return "function" if layer.is_ours else "standard"
 
 
 def _checked_choice(value: GraphChoice) -> GraphChoice:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from .._metadata_check import shown
 from ..errors import InputError
 from ..metadata import LENGTHS, Metadata
-from . import feeds, state_bytes
+from . import feeds, lateness, state_bytes
 from .contract import listed
 from .feeds import Array
+from .stream_memory import Plan, StreamedModel
 
 if TYPE_CHECKING:
     from .engine_plans import GraphChoice
@@ -30,51 +30,6 @@ Rows = Sequence[int] | NDArray[np.integer[Any]] | int | None
 """Row numbers, one of them, or None for all."""
 
 _PLANS_KEPT = 16
-
-
-class Plan(Protocol):
-    """How to run chunks of one set of shapes."""
-
-    def run(self, feed: Mapping[str, Any], side: int) -> dict[str, Any]:
-        """The outputs, in memory of their own, of a step from the states of ``side``.
-
-        The new states go to the other side. A step that fails leaves those of ``side`` alone.
-        """
-
-
-class StreamMemory(Protocol):
-    """The states of some streams, each in two buffers that take turns, in one runtime."""
-
-    def keeps(self, value: object) -> bool:
-        """Whether a step takes ``value`` as it is (a tensor on the device), not as an array."""
-
-    def plan(self, feed: Mapping[str, Any], sizes: Mapping[str, int]) -> Plan:
-        """A plan for chunks like ``feed``, whose symbolic sizes are ``sizes``."""
-
-    def read(self, side: int, rows: Any) -> dict[str, Array]:
-        """Copies of the states of some rows (anything that indexes an axis), by name."""
-
-    def write(self, side: int, rows: Any, states: Mapping[str, Array] | None) -> None:
-        """Replace the states of some rows; None is the start of a sequence."""
-
-
-class StreamedModel(Protocol):
-    """An open model, whatever runs it."""
-
-    @property
-    def path(self) -> Path:
-        """Its file."""
-
-    @property
-    def metadata(self) -> Metadata:
-        """What the file says about itself."""
-
-    @property
-    def implementation(self) -> Mapping[str, str]:
-        """What runs each pooling node."""
-
-    def stream_memory(self, batch_size: int) -> StreamMemory:
-        """States of ``batch_size`` streams at the start of their sequences."""
 
 
 class StreamingSession:
@@ -143,6 +98,7 @@ class StreamingSession:
             )
         self.batch_size = int(batch_size)
         self._memory = model.stream_memory(self.batch_size)
+        self._late = lateness.Lateness(self.batch_size, meta.delay) if meta.delay else None
         self._side = 0
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._only = meta.inputs[0].name if len(meta.inputs) == 1 and not meta.ragged else None
@@ -158,6 +114,19 @@ class StreamingSession:
     def implementation(self) -> Mapping[str, str]:
         """What runs each pooling node; see :class:`Session`."""
         return self.session.implementation
+
+    @property
+    def delay(self) -> int:
+        """Steps by which outputs are late; 0 without a :class:`~qrnn_deploy.nn.Delayed`."""
+        return self.metadata.delay
+
+    @property
+    def invalid(self) -> NDArray[np.int64]:
+        """How many outputs of the last answer, the leading ones, are not valid: [B].
+
+        Those of the first ``delay`` steps of a stream answer to no input.
+        """
+        return np.zeros(self.batch_size, np.int64) if self._late is None else self._late.invalid
 
     def step(
         self,
@@ -176,7 +145,7 @@ class StreamingSession:
             The output [B, T, ...], or a dictionary where the model has several.
 
         Raises:
-            InputError: a chunk does not fit; the streams stay as they were.
+            InputError: a chunk does not fit, or a stream has ended; the streams stay as they were.
         """
         plan = None
         feed: Mapping[str, Any]
@@ -190,11 +159,48 @@ class StreamingSession:
         if plan is None:
             feed, sizes = self._checked(inputs, lengths)
             if feeds.no_steps(self.metadata, sizes):
+                if self._late is not None:
+                    self._late.count(0)
                 return self._result(feeds.empty_outputs(self.metadata, sizes, feed))
             plan = self._plan(feed, sizes)
+        if self._late is not None:
+            self._late.check(steps := self._steps(feed))
         outputs = plan.run(feed, self._side)
         self._side = 1 - self._side
+        if self._late is not None:
+            self._late.count(steps)
         return self._result(outputs)
+
+    def flush(self, inputs: ArrayLike | Mapping[str, ArrayLike] | None = None) -> Any:
+        """Bring out the last ``delay`` outputs of every stream, and end the streams.
+
+        Args:
+            inputs: the ``delay`` inputs that follow the sequences, as :meth:`step` takes them;
+                None for the model's own padding.
+
+        Returns:
+            What :meth:`step` returns, of ``delay`` steps. A stream of fewer steps than that has
+            not valid ones among them (:attr:`invalid`).
+
+        Raises:
+            InputError: the model has no delay or no padding of its own, ``inputs`` does not fit,
+                or a stream has ended already.
+        """
+        if self._late is None:
+            raise InputError(
+                f"{self.session.path} has no delay, so all outputs are out: leave flush() away"
+            )
+        if inputs is None:
+            inputs = lateness.padding_steps(self.metadata, self.batch_size)
+        feed, _ = self._checked(inputs, None)
+        steps = {int(n) for n in np.atleast_1d(np.asarray(self._steps(feed)))}
+        if self.batch_size and steps != {self.delay}:
+            raise InputError(
+                f"flush() got {max(steps)} steps, expected {self.delay}, the delay of the model"
+            )
+        result = self.step(inputs)
+        self._late.end()
+        return result
 
     def reset(self, rows: Rows = None) -> None:
         """Put all streams, or only those of ``rows``, back to the start of a sequence.
@@ -202,7 +208,10 @@ class StreamingSession:
         Raises:
             InputError: a row is outside 0..B-1.
         """
-        self._memory.write(self._side, self._rows(rows), None)
+        chosen = self._rows(rows)
+        self._memory.write(self._side, chosen, None)
+        if self._late is not None:
+            self._late.write(chosen, None)
 
     def save_state(self, rows: Rows = None) -> bytes:
         """The state of all streams, or of ``rows``, as bytes for :meth:`load_state`.
@@ -223,10 +232,28 @@ class StreamingSession:
             self._current(rows),
             self.session.path.name,
         )
-        self._memory.write(self._side, self._rows(rows), arrays)
+        chosen = self._rows(rows)
+        if self._late is not None:
+            self._late.write(chosen, arrays.pop(lateness.STATE))
+        self._memory.write(self._side, chosen, arrays)
 
     def _current(self, rows: Rows) -> dict[str, Array]:
-        return self._memory.read(self._side, self._rows(rows))
+        chosen = self._rows(rows)
+        arrays = self._memory.read(self._side, chosen)
+        if self._late is not None:
+            arrays[lateness.STATE] = self._late.read(chosen)
+        return arrays
+
+    def _steps(self, feed: Mapping[str, Any]) -> int | NDArray[np.int64]:
+        """Steps of a checked feed: of all rows, or [B] where it has lengths."""
+        if LENGTHS in feed:
+            lengths: Any = feed[LENGTHS]
+            return np.asarray(lengths if isinstance(lengths, np.ndarray) else lengths.cpu().numpy())
+        return next(
+            int(feed[port.name].shape[port.time_axis])
+            for port in self.metadata.inputs
+            if port.time_axis is not None
+        )
 
     def _rows(self, rows: Rows) -> Any:
         if rows is None:

@@ -35,7 +35,7 @@ from ..model_file import read_model
 from ..runtime import EngineSession
 from ..runtime.engine_device import CudaDevice
 from ..runtime.library import load_library
-from ..runtime.streaming import StreamedModel
+from ..runtime.stream_memory import StreamedModel
 
 Note = Callable[[str], None]
 
@@ -102,15 +102,16 @@ class KernelArtifact:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             session = Session(path, kernel="require")
-        running = list(session.implementation.values())
-        count = running.count("kernel")
+        wanted, count = session.kernel_nodes, len(session.kernel_devices)
+        if not wanted:
+            raise AbsentError("no layer of the file has a kernel: they are standard ONNX")
         if not count:
             raise AbsentError(
                 "no node of the file got a kernel; a file made with --inline has none"
             )
-        if count < len(running):
+        if count < len(wanted):
             return Opened(
-                "mixed", session, f"only {count} of {len(running)} pooling nodes got a kernel"
+                "mixed", session, f"only {count} of {len(wanted)} pooling nodes got a kernel"
             )
         return Opened(self.name, session)
 
@@ -157,7 +158,7 @@ class CudaArtifact:
             if isinstance(error, ModelError) and _is_bfloat16(path):
                 raise
             raise FailedError(str(error)) from error
-        places = [session.kernel_devices.get(node) for node in session.implementation]
+        places = [session.kernel_devices.get(node) for node in session.kernel_nodes]
         count = places.count("cuda")
         if not count:
             raise AbsentError(
@@ -201,7 +202,10 @@ class EngineArtifact:
                 find_plugin()
         except (MissingDependencyError, EngineError) as error:  # driver, card, plugin library
             raise AbsentError(str(error)) from error
-        if not any(pool_nodes(read_model(path).graph)):
+        model = read_model(path)
+        properties = {item.key: item.value for item in model.metadata_props}
+        layers = Metadata.from_properties(properties, str(path)).layers
+        if any(layer.is_ours for layer in layers) and not any(pool_nodes(model.graph)):
             raise AbsentError("the file has no pooling node; one made with --inline has none")
         note(f"building an engine of {self.backend.title}")
         with tempfile.TemporaryDirectory(prefix="qrnn-deploy-") as folder:

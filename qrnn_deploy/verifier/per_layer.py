@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from ..errors import ModelError
-from ..exporter.border import Border
+from ..exporter.border import EXTRA, Border
 from ..exporter.golden import finite_error, run_border
 from ..exporter.graph import all_nodes
+from ..exporter.layers import layer_at
 from ..metadata import PACKED_INPUT, LayerInfo, Metadata
-from ..nn.layer import LayerState, QRNNLayer
-from ..pooling.torch_op import state_dtype
+from ..nn.recurrent import RecurrentLayer
 from ..runtime.loading import open_session
 from ..tolerance import allowed_error
 from .reference import GridCase, Reference
@@ -62,7 +62,7 @@ def compare_layers(
                 finding.alone += _compare_all(
                     artifact, info, alone.run(fed, kernel), expected, reference, atol
                 )
-                h, same = (r[info.index, "h"].numpy() for r in (records, records_same))
+                h, same = (r[info.index, "y"].numpy() for r in (records, records_same))
                 got = running.run(arrays, kernel)[info.tensors["h"]]
                 allowed = _allowed(same, h, reference.metadata, atol)
                 finding.in_model.append(
@@ -88,7 +88,7 @@ def _allowed(
     if atol is not None:
         return atol
     error, peak = finite_error(torch.from_numpy(same), torch.from_numpy(exact))
-    return allowed_error(error, peak, metadata.dtype)
+    return allowed_error(error, peak, metadata.dtype, metadata.feedback)
 
 
 class _Probe:
@@ -101,7 +101,7 @@ class _Probe:
         wanted = [layer] if layer else list(meta.layers)
         self.outputs = [info.tensors["h"] for info in wanted]
         if layer is not None:
-            self.outputs.append(layer.tensors["c"])
+            self.outputs += [layer.tensors["c"]] if layer.is_ours else []
             if meta.state_mode == "separate":
                 self.outputs += [s.output for s in meta.states if s.layer == layer.index]
         self.outputs = list(dict.fromkeys(self.outputs))
@@ -182,22 +182,27 @@ def _run_layer(
     """What the layer gives for ``x``: tensor name -> (exact, PyTorch in the file's type)."""
     results = []
     for border in (reference.exact, reference.same):
-        layer = border.module.get_submodule(info.name)
-        assert isinstance(layer, QRNNLayer)
-        turned = x.to(layer.weight.dtype)
+        layer = layer_at(border.module, info.name)
+        turned = x.to(layer.storage)
         if layer.batch_first:
             turned = turned.transpose(0, 1)
         state = _state_of(reference, info, feed, records, layer)
-        with torch.no_grad():
-            y, after = layer(turned, state, records.get((info.index, "lengths")))
-        named = {
-            info.tensors["h"]: y.transpose(0, 1) if layer.batch_first else y,
-            info.tensors["c"]: after.c,
+        extra = {
+            name.removeprefix(EXTRA): value.to(layer.storage)
+            if value.is_floating_point()
+            else value
+            for (index, name), value in records.items()
+            if index == info.index and name.startswith(EXTRA)
         }
+        with torch.no_grad():
+            y, after = layer(turned, state, records.get((info.index, "lengths")), **extra)
+        named = {info.tensors["h"]: y.transpose(0, 1) if layer.batch_first else y}
+        if info.is_ours:
+            named[info.tensors["c"]] = after[0]
         if reference.metadata.state_mode == "separate":
             for entry in reference.metadata.states:
-                if entry.layer == info.index and entry.kind == "x" and after.x is not None:
-                    named[entry.output] = after.x
+                if entry.layer == info.index:
+                    named[entry.output] = getattr(after, entry.kind)
         results.append({name: value.numpy() for name, value in named.items()})
     exact, same = results
     return {name: (exact[name], same[name]) for name in exact}
@@ -208,17 +213,17 @@ def _state_of(
     info: LayerInfo,
     feed: Mapping[str, torch.Tensor],
     records: Mapping[tuple[int, str], torch.Tensor],
-    layer: QRNNLayer,
-) -> LayerState | None:
+    layer: RecurrentLayer,
+) -> Any:
     """The state from the graph's inputs, or the one that the model itself passes, or None."""
     meta = reference.metadata
-    kind = layer.weight.dtype
-    if meta.state_mode == "none":
-        if (info.index, "c0") not in records:
-            return None
-        own, window = records[info.index, "c0"], records.get((info.index, "x0"))
-        return LayerState(own.to(state_dtype(kind)), None if window is None else window.to(kind))
+    types = {part.kind: part.dtype(layer.storage) for part in layer.state_parts()}
     parts: dict[str, torch.Tensor] = {}
+    if meta.state_mode == "none":
+        for kind, wanted in types.items():
+            if (info.index, f"{kind}0") in records:
+                parts[kind] = records[info.index, f"{kind}0"].to(wanted)
+        return layer.state_of(parts) if parts else None
     for entry in meta.states:
         if entry.layer != info.index:
             continue
@@ -227,11 +232,9 @@ def _state_of(
             value = flat.reshape(-1, *entry.shape)
         else:
             value = feed[entry.input]
-        if entry.kind == "x":  # a float16 file rounds it on the way in; so does the reference
-            value = value.to(getattr(torch, meta.dtype))
-        wanted = torch.float32 if entry.kind == "c" and kind != torch.float64 else kind
-        parts[entry.kind] = value.to(wanted)
-    return LayerState(parts["c"], parts.get("x"))
+        # A float16 file rounds some of them on the way in; so does the reference.
+        parts[entry.kind] = value.to(getattr(torch, entry.dtype)).to(types[entry.kind])
+    return layer.state_of(parts)
 
 
 def _compare_all(

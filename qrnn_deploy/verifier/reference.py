@@ -15,10 +15,10 @@ from ..errors import InputError, ModelError
 from ..exporter.border import Border
 from ..exporter.double import in_double
 from ..exporter.golden import finite_error, make_inputs, run_border
+from ..exporter.layers import layer_info
 from ..exporter.observed import first_line, observe
 from ..exporter.plan import Discovery
-from ..metadata import Metadata
-from ..nn.layer import QRNNLayer
+from ..metadata import LayerInfo, Metadata
 from ..runtime.engine import Bounds
 from ..runtime.engine_device import host_array
 from ..tolerance import allowed_error
@@ -119,21 +119,17 @@ class Reference:
                 f"{_EXPECTED}"
             ) from error
         names = [info.name for info in meta.layers]
-        if discovery.calls != names:
+        if discovery.layers != names:
             raise ModelError(
-                f"the file has the layers {names}, the PyTorch model runs {discovery.calls}: "
+                f"the file has the layers {names}, the PyTorch model runs {discovery.layers}: "
                 f"{_EXPECTED}"
             )
         for info in meta.layers:
-            layer = parts[info.name]
-            if not isinstance(layer, QRNNLayer) or (
-                (layer.input_size, layer.hidden_size, layer.window, layer.pooling)
-                != (info.input_size, info.hidden_size, info.window, info.pooling)
-            ):
+            if _shape(layer_info(module, info.index, info.name)) != _shape(info):
                 raise ModelError(
-                    f"the file has a {info.pooling} layer {info.name!r} ({info.input_size} to "
-                    f"{info.hidden_size}, window {info.window}) that the PyTorch model lacks: "
-                    f"{_EXPECTED}"
+                    f"the file has a {info.pooling or info.family} layer {info.name!r} "
+                    f"({info.input_size} to {info.hidden_size}, window {info.window}) that the "
+                    f"PyTorch model lacks: {_EXPECTED}"
                 )
 
     def inputs(self, case: GridCase) -> dict[str, Tensor]:
@@ -210,11 +206,19 @@ def compare_grid(
                 for name in names:
                     peak = answer.errors[name][1]
                     allowed = (
-                        allowed_error(worst[name], peak, metadata.dtype) if atol is None else atol
+                        allowed_error(worst[name], peak, metadata.dtype, metadata.feedback)
+                        if atol is None
+                        else atol
                     )
                     exact, same = answer.exact[name], answer.same[name]
                     found.append(compare(artifact, label, name, got[name], exact, allowed, same))
     return found, missing
+
+
+def _shape(info: LayerInfo) -> tuple[object, ...]:
+    """What decides which weights a layer has."""
+    sizes = info.input_size, info.hidden_size, info.window, info.depth
+    return (*sizes, info.op_type)
 
 
 def _numpy(tensors: Mapping[str, Tensor]) -> Arrays:

@@ -14,6 +14,7 @@ from .._metadata_check import shown
 from .._optional import require
 from ..engines.model import file_sha256
 from ..errors import ExportError, InputError, ModelError
+from ..pair import half_of, is_pair, stands_for_pair
 from ..runtime import EngineSession, is_engine
 from ..runtime.engine import Bounds
 from .artifacts import ON_CPU, Runnable, open_artifacts
@@ -41,7 +42,8 @@ def verify(
     """Compare a file with its original: an exported one in every implementation that is here.
 
     Args:
-        model: the ONNX file, or an engine.
+        model: the ONNX file, or an engine; or the name that stands for the two files of an
+            encoder-decoder.
         checkpoint: the checkpoint it was exported from. Needs the extra ``export``.
         module: the PyTorch module instead, for models that are not in a checkpoint of ours.
         args: example inputs as given to :func:`qrnn_deploy.export`, with ``module`` of the user's.
@@ -77,6 +79,23 @@ def verify(
         raise InputError("reference_layout is for a reference: give one, or leave it out")
     if atol is not None and not (math.isfinite(atol) and atol >= 0):
         raise InputError(f"atol is {atol}, expected a finite number, 0 or more, or None")
+    if stands_for_pair(path):
+        if reference is not None or args is not None:
+            raise InputError(
+                f"{path} stands for two files, which have other inputs each: expected one of them "
+                "with a reference, and no args"
+            )
+        from .pair import verify_pair
+
+        return verify_pair(
+            path,
+            checkpoint=checkpoint,
+            module=module,
+            per_layer=per_layer,
+            atol=atol,
+            only=only,
+            progress=progress,
+        )
     note = progress or (lambda stage: None)
     note("loading")
     recording = None
@@ -189,6 +208,8 @@ def _against_torch(
     from ..exporter.pipeline import evaluating
     from ..exporter.plan import weights_digest
     from ..exporter.ports import turn
+    from ..exporter.seq2seq import halves
+    from ..nn import QRNNEncoderDecoder
     from .reference import Reference, compare_grid, grid
 
     path, models = subject.path, subject.models
@@ -210,6 +231,8 @@ def _against_torch(
             f"module is {shown(module)}, expected a torch.nn.Module: a checkpoint file goes into "
             "checkpoint"
         )
+    if args is None and is_pair(metadata) and isinstance(module, QRNNEncoderDecoder):
+        module, args, _ = halves(module)[half_of(metadata)]
     with evaluating(module):
         example = _example(module, args)
         if len(example) != len(metadata.inputs):
@@ -237,6 +260,12 @@ def _against_torch(
         note("comparing")
         report.comparisons, misfits = compare_grid(answers, models, metadata, atol)
         report.missing |= misfits
+        if metadata.delay:
+            from .late import compare_delay
+
+            late, misfits = compare_delay(reference, models, atol)
+            report.comparisons += late
+            report.missing |= misfits
         probed = [name for name in models if name in ON_CPU]
         failed = {item.artifact for item in report.comparisons if not item.passed}
         if probed and (per_layer or report.problems[elsewhere:] or failed & set(probed)):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metadata import LENGTHS, Metadata
-from ..runtime import StreamingSession, state_bytes
+from ..runtime import StreamingSession, lateness, state_bytes
 from ..runtime.feeds import sizes_of, state_inputs
 from .artifacts import Runnable, outside
 
@@ -72,6 +72,8 @@ def run_stream(model: Runnable, feed: Arrays, chunks: Sequence[int]) -> Arrays:
     states = {name: feed[name] for name, *_ in state_inputs(meta, 0)}
     stream = StreamingSession(model, len(next(iter(states.values()))))
     bare = {name.removesuffix("_in"): value for name, value in states.items()}
+    if meta.delay:
+        bare[lateness.STATE] = np.zeros((stream.batch_size, 2), np.float32)
     mark = state_bytes.fingerprint(meta)
     stream.load_state(state_bytes.pack(bare, mark))
     results: list[Arrays] = []
@@ -79,6 +81,7 @@ def run_stream(model: Runnable, feed: Arrays, chunks: Sequence[int]) -> Arrays:
         got = stream.step(piece)
         results.append(got if isinstance(got, dict) else {meta.outputs[0].name: got})
     last = state_bytes.unpack(stream.save_state(), mark, bare, model.path.name)
+    last.pop(lateness.STATE, None)
     return _joined(meta, results) | {f"{name}_out": value for name, value in last.items()}
 
 
