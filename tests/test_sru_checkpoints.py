@@ -164,8 +164,7 @@ def test_onnx_runtime_gives_what_upstream_gave(
                 close(states[entry.input], a[f"c{suffix}"][entry.layer])
 
 
-@pytest.mark.parametrize("kernel", ["require", "off"])
-@pytest.mark.parametrize("given", [WHOLE, CAUSAL], ids=["whole", "causal"])
+@pytest.mark.parametrize(("given", "kernel"), [(WHOLE, "require"), (CAUSAL, "off")])
 @torch.no_grad()
 def test_attention_in_onnx_runtime(
     given: Given, kernel: Any, exported: Callable[..., Path]

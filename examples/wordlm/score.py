@@ -1,9 +1,11 @@
-"""The perplexity of the word language model on its held-out text, by PyTorch and by ONNX Runtime.
+"""The perplexities of the word language models, by PyTorch and by ONNX Runtime.
 
-    python examples/wordlm/score.py
+    python examples/wordlm/score.py            # all: every figure of the README but the speeds
+    python examples/wordlm/score.py qrnn lstm  # some
 
-Reads ``model.npz`` beside this script, a checkpoint in the form of santi-pdp/quasi-rnn, exports
-the model, and prints one perplexity for each way to run it.
+``recipe`` is ``model.npz`` beside this script, a checkpoint in the form of santi-pdp/quasi-rnn; the
+others are those of ``compared/``. Each is exported, and read once from front to back on each way.
+The exit status is 1 where ONNX Runtime's perplexity is not PyTorch's.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import data
+import models
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 import qrnn_deploy
 from qrnn_deploy.checkpoints.npz_file import read_npz
@@ -28,6 +31,8 @@ from qrnn_deploy.checkpoints.quasi_rnn import translate
 from qrnn_deploy.nn import QRNNLanguageModel, from_config
 
 CHUNK = 512
+TOLERANCE = 1e-4
+"""How far ONNX Runtime's perplexity may be from PyTorch's, relative to it."""
 
 
 def load(path: Path) -> QRNNLanguageModel:
@@ -56,9 +61,14 @@ def mean_nats(step: Callable[[NDArray[np.int64]], Any], tokens: NDArray[np.int64
     return nats / (len(tokens) - 1)
 
 
+def exponential(nats: float) -> float:
+    """The perplexity of a mean of -log p; infinite where a training fell apart."""
+    return math.exp(nats) if nats < 700 else math.inf  # NaN is not below
+
+
 @torch.no_grad()
-def perplexity(model: QRNNLanguageModel, tokens: Tensor) -> float:
-    """Of a text [T], by PyTorch."""
+def perplexity(model: nn.Module, tokens: Tensor) -> float:
+    """Of a text [T], by PyTorch; the model must be in eval mode."""
     state: Any = None
 
     def step(x: NDArray[np.int64]) -> Any:
@@ -66,34 +76,58 @@ def perplexity(model: QRNNLanguageModel, tokens: Tensor) -> float:
         logits, state = model(torch.from_numpy(x), state)
         return logits
 
-    return math.exp(mean_nats(step, tokens.numpy()))
+    return exponential(mean_nats(step, tokens.numpy()))
 
 
-def compare(model: QRNNLanguageModel, tokens: NDArray[np.int64]) -> dict[str, float]:
+def ways(model: nn.Module, tokens: NDArray[np.int64]) -> dict[str, float]:
     """The perplexity by PyTorch, and by ONNX Runtime with the kernel and with the function."""
     found = {"PyTorch": perplexity(model, torch.from_numpy(tokens))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "wordlm.onnx"
-        qrnn_deploy.export(model, path)
+        models.export(model, path)
         for name, kernel in (("kernel", "require"), ("function", "off")):
-            stream = qrnn_deploy.StreamingSession(path, kernel=kernel)
-            found[f"ONNX Runtime, stream, {name}"] = math.exp(mean_nats(stream.step, tokens))
-            logits = qrnn_deploy.Session(path, kernel=kernel).run(tokens[None, :-1])["logits"]
+            session = qrnn_deploy.Session(path, kernel=kernel)
+            stream = qrnn_deploy.StreamingSession(session)
+            found[f"ONNX Runtime, chunks, {name}"] = math.exp(mean_nats(stream.step, tokens))
+            logits = session.run(tokens[None, :-1])["logits"]
             parts = iter(np.split(logits, range(CHUNK, logits.shape[1], CHUNK), axis=1))
             whole = mean_nats(lambda _, parts=parts: next(parts), tokens)
             found[f"ONNX Runtime, whole, {name}"] = math.exp(whole)
     return found
 
 
-def main() -> None:
+def main() -> int:
     """Score and print."""
-    parser = argparse.ArgumentParser(description="Score the word language model.")
-    parser.add_argument("--checkpoint", type=Path, default=data.HERE / "model.npz")
-    path = parser.parse_args().checkpoint
-    words = data.saved_vocabulary(path.with_name("vocabulary.txt"))
-    tokens = data.encode(data.parts()["heldout"], words)
-    print(json.dumps(compare(load(path), tokens), indent=1))
+    parser = argparse.ArgumentParser(description="Score the word language models.")
+    names = ("recipe", *models.SETTINGS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(names)}")
+    parser.add_argument("--folder", type=Path, default=data.HERE, help="default: beside this")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(names):
+        parser.error(f"no model {' '.join(unknown)}, expected some of {' '.join(names)}")
+    torch.set_num_threads(1)  # small matrices
+    words = data.saved_vocabulary(arguments.folder / "vocabulary.txt")
+    texts = {part: data.encode(text, words) for part, text in data.parts().items()}
+    passed, shown = True, {}
+    for name in arguments.names or names:
+        if name == "recipe":
+            model: nn.Module = load(arguments.folder / "model.npz")
+        else:
+            path = arguments.folder / "compared" / f"{name}.safetensors"
+            model = models.load(name, path, words)
+        validation = perplexity(model, torch.from_numpy(texts["validation"]))
+        heldout = ways(model, texts["heldout"])
+        apart = max(abs(value / heldout["PyTorch"] - 1) for value in heldout.values())
+        passed = passed and apart <= TOLERANCE
+        shown[name] = {
+            "parameters": models.parameters(model),
+            "validation, PyTorch": validation,
+            "heldout": heldout,
+            "largest relative difference": apart,
+        }
+    print(json.dumps(shown, indent=1))
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
