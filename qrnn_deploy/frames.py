@@ -184,7 +184,8 @@ def stream(
     """The model's first output for each chunk of its input, [B, T, ...].
 
     A session whose file carries no state answers each chunk from zero state. Where the model has a
-    delay, a chunk's answer may be shorter or empty, and the last one follows the last chunk.
+    delay, a chunk's answer may be shorter or empty, and the last one follows the last chunk; where
+    it has no padding of its own, the last steps of the input only bring out those before them.
 
     Raises:
         InputError: the model does not take the chunk, or not its values.
@@ -206,7 +207,7 @@ def stream(
             streams = StreamingSession(session, batch_size=x.shape[0])
         result = streams.step(x)
         yield _valid(streams, result, name)
-    if streams is not None and streams.delay:
+    if streams is not None and streams.delay and metadata.padding is not None:
         yield _valid(streams, streams.flush(), name)
 
 

@@ -183,6 +183,20 @@ def test_whole_sequences_have_the_delay_in_the_graph(tmp_path):
     np.testing.assert_allclose(session.run(x.numpy())["y"], model(x).detach().numpy(), atol=1e-6)
 
 
+def test_lengths_of_whole_sequences_are_refused(tmp_path):
+    """Each row would have to be longer than its length in the layer, and is not in the graph."""
+    with pytest.raises(ExportError, match=r"has a delay.*expected lengths=False with states"):
+        exported(net(ragged=True), tmp_path / "m.onnx", states="none", lengths=True)
+
+
+def test_frames_of_a_known_future_need_no_flush(tmp_path):
+    model = net(padding=None)
+    session = exported(model, tmp_path / "m.onnx")
+    x = torch.randn(2, 9 + DELAY, 5)
+    parts = list(frames.stream(session, frames.split(x.numpy(), 4)))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), model(x).detach().numpy(), atol=1e-6)
+
+
 def test_verify_runs_the_stream_to_its_end(tmp_path):
     for number, options in enumerate(({}, {"padding": None}, {"gru": True})):
         model, path = net(**options), tmp_path / f"{number}.onnx"

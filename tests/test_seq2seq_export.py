@@ -22,8 +22,10 @@ import qrnn_deploy
 from qrnn_deploy.errors import ExportError, InputError, ModelError
 from qrnn_deploy.metadata import KEY
 from qrnn_deploy.nn import EncoderMemory, QRNNEncoderDecoder
+from qrnn_deploy.pair import PairFacts
 from qrnn_deploy.runtime import Seq2Seq, Session
 from qrnn_deploy.runtime.ort_buffers import HostBuffer
+from qrnn_deploy.runtime.search import beam_search
 
 SOURCES, TARGETS = 11, 9
 FORMS: dict[str, dict[str, Any]] = {
@@ -531,3 +533,25 @@ def test_float16(tmp_path: Path, kernel: Any) -> None:
     got = pair.decoder.run({"tokens": target.numpy(), **memory})["logits"]
     np.testing.assert_allclose(got.astype(np.float32), logits, atol=0.05)
     assert len(pair.translate(BATCH, beam=2, max_steps=4)) == len(BATCH)
+
+
+def test_what_follows_an_end_cannot_spoil_the_other_answers() -> None:
+    facts = PairFacts(5, 5, 0, 1, 2, None, None)
+
+    class Ends:
+        """Source 0 ends at once and answers NaN from there on; source 1 ends a step later."""
+
+        steps = 0
+
+        def step(self, tokens: np.ndarray) -> np.ndarray:
+            self.steps += 1
+            later = [0.0, 0, 9, 0, 0]
+            if self.steps == 1:
+                return np.array([later, [0.0, 0, 0, 9, 0]])
+            return np.array([[np.nan] * 5, later])
+
+        def reorder(self, rows: np.ndarray) -> None:
+            raise AssertionError("one hypothesis needs no order")
+
+    answers = beam_search(Ends(), facts, [4, 4], 1, 0.6)
+    assert [(list(a.tokens), a.finished) for a in answers] == [([], True), ([3], True)]

@@ -45,7 +45,7 @@ def recorded(name: str) -> dict[str, Array]:
 
 
 def close(got: Any, wanted: Array) -> None:
-    """Equal to 1e-5, or 1e-6 of the largest value, and the tolerance says something."""
+    """Equal to 1e-5, or 2e-6 of the largest value, and the tolerance says something."""
     wanted = np.asarray(wanted)
     got = np.asarray(got)
     assert got.shape == wanted.shape and np.abs(wanted).max() > 0.1

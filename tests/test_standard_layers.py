@@ -146,6 +146,18 @@ def test_a_state_of_the_model_is_refused_where_the_graph_carries_it(tmp_path):
     np.testing.assert_allclose(got, model(x).detach().numpy(), atol=1e-6)
 
 
+def test_the_input_by_its_name(tmp_path):
+    class Named(Alone):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(input=x)[0])
+
+    model = Named()
+    qrnn_deploy.export(model, tmp_path / "m.onnx", EXAMPLE, golden=False)
+    x = torch.randn(2, 5, 5)
+    got = Session(tmp_path / "m.onnx").run(x.numpy())["y"]
+    np.testing.assert_allclose(got, model(x).detach().numpy(), atol=1e-6)
+
+
 def test_lengths_are_refused(tmp_path):
     with pytest.raises(ExportError, match=r"'above' is an nn.GRU, which takes no lengths"):
         qrnn_deploy.export(Mixed("GRU"), tmp_path / "m.onnx", EXAMPLE, lengths=True)

@@ -39,6 +39,7 @@ class Discovery(Binding):
     lifting: bool = True
     calls: list[str] = field(default_factory=list)
     own_lengths: bool = False
+    whole_delays: list[Delayed] = field(default_factory=list)  # where the module itself drops
     delays: list[Delayed] = field(default_factory=list)
     repeated: set[str] = field(default_factory=set)  # called again, where that does no harm
 
@@ -84,6 +85,7 @@ class Discovery(Binding):
             ExportError: a second delay, whose input would be late already.
         """
         if not self.lifting:
+            self.whole_delays.append(module)
             return False
         if self.delays:
             raise ExportError(
@@ -142,6 +144,12 @@ def make_plan(
         refuse_reverse(module, layers)
     if ragged:
         _refuse_without_lengths(layers)
+        if discovery.whole_delays:
+            raise ExportError(
+                "the model has a delay, and each row of a batch would be longer by it than its "
+                "length: expected lengths=False with states='none'; with states='separate' the "
+                "file takes lengths"
+            )
     dtype = weight_type(module, layers)
     for layer in layers:
         if not layer.is_ours and dtype == "bfloat16":

@@ -1,7 +1,7 @@
 """Does the model give the same answer in chunks? Asked before a streaming file is written.
 
-The QRNN layers carry their state, but a model may look across time elsewhere: a convolution with
-padding, an nn.LSTM, attention, a mean over time. Such a file would run and be quietly wrong.
+Recurrent layers carry their state, but a model may look across time elsewhere: a convolution with
+padding, attention, a mean over time. Such a file would run and be quietly wrong.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _compare(name: str, got: Tensor, expected: Tensor) -> None:
     )
     raise ExportError(
         f"the model cannot stream: in chunks the values of output {name!r} {what}, so something "
-        "other than the QRNN layers looks across time (a padded convolution, nn.LSTM, attention, "
+        "other than the recurrent layers looks across time (a padded convolution, attention, "
         "pooling over time); export with states='none' (--states none), or make that part causal "
         "with a state of its own"
     )

@@ -106,19 +106,19 @@ class StandardLayer(RecurrentLayer):
         h, *c = (part.transpose(0, 1) for part in after)
         return y, StandardState(h, c[0] if c else None)
 
-    def called(self, x: Any, hx: Any = None) -> Any:
+    def called(self, input: Any, hx: Any = None) -> Any:
         """What stands in for the module's ``forward``: its arguments, its results."""
-        plain = isinstance(x, Tensor) and x.dim() == 3
+        plain = isinstance(input, Tensor) and input.dim() == 3
         if active_binding() is None or not plain:
             forward: Any = type(self._module).forward
-            return forward(self._module, x, hx)
+            return forward(self._module, input, hx)
         state = None
         if hx is not None:
             parts = hx if isinstance(hx, (tuple, list)) else (hx,)
             # The float64 reference meets zeros that the model makes in float32.
             h, *c = (part.transpose(0, 1).to(self.storage) for part in parts)
             state = StandardState(h, c[0] if c else None)
-        y, after = self(x, state)
+        y, after = self(input, state)
         turned = tuple(part.transpose(0, 1) for part in after if part is not None)
         return y, (turned if self.family == "LSTM" else turned[0])
 

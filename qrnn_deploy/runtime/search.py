@@ -107,7 +107,10 @@ def beam_search(
     sources = [_Source(limit) for limit in limits]
     tokens = np.full(len(sources) * beam, facts.bos, np.int64)
     while not all(source.done for source in sources):
-        found = log_probabilities(decoding.step(tokens), facts)
+        logits = decoding.step(tokens)
+        live = np.repeat([not source.done for source in sources], beam)
+        found = np.zeros(logits.shape)
+        found[live] = log_probabilities(logits[live], facts)  # what follows an end means nothing
         tokens = np.full(len(tokens), facts.pad, np.int64)
         rows = np.arange(len(tokens))
         for number, source in enumerate(sources):
