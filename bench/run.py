@@ -21,6 +21,7 @@ from pathlib import Path
 import models
 import numpy as np
 import onnxruntime
+import rhn_layers
 import sru_layers
 from timing import Spread, ratio, take_turns
 
@@ -160,6 +161,30 @@ def sru_rows(folder: Path, rounds: int) -> list[Row]:
     return [*rows, Row(name, ratio(times["package"], times["ours"]), 1.0)]
 
 
+def rhn_rows(folder: Path, rounds: int) -> list[Row]:
+    """How much of a highway layer's time a kernel could save at most: what is not its products."""
+    rows = []
+    for time, batch, hidden in ((64, 1, 640), (64, 8, 640), (64, 8, 64)):
+        rhn_layers.write_layer(folder / "rhn.onnx", hidden)
+        rhn_layers.write_products(folder / "rhn_products.onnx", hidden, models.save)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((batch, time, hidden)).astype(np.float32)
+        state = {"s0": np.zeros((batch, hidden), np.float32)}
+        runs = {
+            "layer": bare(folder / "rhn.onnx", {"x": x}, kernel=False),
+            "products": bare(
+                folder / "rhn_products.onnx",
+                {**state, "x": np.zeros((time, batch, 1), np.float32)},
+                kernel=False,
+            ),
+        }
+        times = take_turns(runs, rounds=rounds)
+        at = f"T={time} B={batch} H={hidden} depth {rhn_layers.DEPTH}"
+        name = f"RHN layer / its products of the state alone, {at}"
+        rows.append(Row(name, ratio(times["layer"], times["products"]), None))
+    return rows
+
+
 def streaming_rows(folder: Path, rounds: int) -> list[Row]:
     """What StreamingSession.step adds to a bare run_with_iobinding, T=1."""
     path = folder / "stream.onnx"
@@ -188,17 +213,20 @@ def memory_rows(program: Path | None) -> list[Row]:
     if program is None:
         print("not measured: pool against a stream (--pool-bench names the built program)")
         return []
-    done = subprocess.run([program, "--json"], check=True, capture_output=True, text=True)
-    report = json.loads(done.stdout)
-    at = f"T={report['T']} B={report['B']} H={report['H']}"
     rows = []
-    for result in report["results"]:
-        threads = result["threads"]
-        where = f"{at}, {threads} thread{'s' if threads > 1 else ''}"
-        goal = 0.6 if threads == 1 else None
-        rows.append(Row(f"pool / stream of its bytes, {where}", Spread(*result["ratio"]), goal))
-        name = f"pool / the faster of two streams (non-temporal stores too), {where}"
-        rows.append(Row(name, Spread(*result["strict_ratio"]), None))
+    for pooling, what, wanted in (("fo", "pool", 0.6), ("sru", "SRU pool", 0.5)):
+        command = [program, "--json", "--pooling", pooling]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        report = json.loads(done.stdout)
+        at = f"T={report['T']} B={report['B']} H={report['H']}"
+        for result in report["results"]:
+            threads = result["threads"]
+            where = f"{at}, {threads} thread{'s' if threads > 1 else ''}"
+            goal = wanted if threads == 1 else None
+            name = f"{what} / stream of its bytes, {where}"
+            rows.append(Row(name, Spread(*result["ratio"]), goal))
+            name = f"{what} / the faster of two streams (non-temporal stores too), {where}"
+            rows.append(Row(name, Spread(*result["strict_ratio"]), None))
     return rows
 
 
@@ -218,6 +246,7 @@ def main() -> None:
             lambda: pool_rows(folder, arguments.rounds),
             lambda: stack_rows(folder, arguments.rounds),
             lambda: sru_rows(folder, arguments.rounds),
+            lambda: rhn_rows(folder, arguments.rounds),
             lambda: streaming_rows(folder, arguments.rounds),
         )
         for part in parts:
