@@ -272,3 +272,11 @@ def test_a_recording_is_for_one_file(folder: Path, tmp_path: Path, capsys: Any) 
     assert "recorded outputs" in capsys.readouterr().out
     assert run("verify", folder / "model.onnx", "--reference", tmp_path / "recorded.npz") == 2
     assert "stands for two files" in capsys.readouterr().err
+
+
+def test_an_engine_is_built_of_one_file(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    assert run("build", folder / "model.onnx", "-o", tmp_path / "model.engine") == 2
+    error = capsys.readouterr().err
+    assert "stands for the two files of an encoder-decoder" in error
+    assert "model.encoder.onnx or " in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

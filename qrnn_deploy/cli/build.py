@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import InputError
+from ..pair import pair_files, stands_for_pair
 from ._shared import OutputFile, byte_size, json_option, print_json
 
 if TYPE_CHECKING:
@@ -105,6 +107,12 @@ def build(
     from ..engines.options import parse_bytes
     from ..engines.profiles import parse_sizes
 
+    if stands_for_pair(model):
+        raise InputError(
+            f"{model} stands for the two files of an encoder-decoder, and an engine is built from "
+            f"one: expected {' or '.join(str(file) for file in pair_files(model).values())}; give "
+            "each with an -o of its own"
+        )
     with _native_output(verbose), _tensorrt_log(verbose), _bar(model.name) as progress:
         report = build_engine(
             model,
