@@ -42,7 +42,8 @@ class Alone(nn.Module):
     def __init__(self, **options: Any) -> None:
         super().__init__()
         torch.manual_seed(4)
-        self.rnn = nn.LSTM(5, 7, batch_first=True, **options)
+        hidden = 9 if options.get("proj_size") else 7
+        self.rnn = nn.LSTM(5, hidden, batch_first=True, **options)
         self.head = nn.Linear(7, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,8 +128,10 @@ def test_a_layer_that_is_called_twice(tmp_path):
     model = Twice()
     with pytest.raises(ExportError, match="called twice"):
         qrnn_deploy.export(model, tmp_path / "m.onnx", EXAMPLE, states="separate")
-    with pytest.raises(ExportError, match="no recurrent layer"):  # none that could be named
+    with pytest.raises(ExportError, match="'rnn' is called twice, has a proj_size"):
         qrnn_deploy.export(model, tmp_path / "m.onnx", EXAMPLE, states="none", golden=False)
+    with pytest.raises(ExportError, match="'rnn' is called twice, has a proj_size"):
+        qrnn_deploy.export(Alone(proj_size=7), tmp_path / "m.onnx", EXAMPLE, states="none")
 
 
 def test_a_state_of_the_model_is_refused_where_the_graph_carries_it(tmp_path):

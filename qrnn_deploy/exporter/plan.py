@@ -124,6 +124,13 @@ def make_plan(
     with running("on the example inputs", _hint(inputs)):
         first = observe(module, inputs, args, time_major, discovery)
     if not discovery.layers:
+        for name, part in module.named_modules():
+            if isinstance(part, (nn.LSTM, nn.GRU)):
+                raise ExportError(
+                    f"{type(module).__name__} runs no recurrent layer that a file could name: "
+                    f"{name!r} is called twice, has a proj_size, or is of a subclass; expected a "
+                    "plain nn.LSTM or nn.GRU that is called once, or layers of qrnn_deploy.nn"
+                )
         raise ExportError(
             f"{type(module).__name__} runs no recurrent layer: expected a model built on "
             "qrnn_deploy.nn, nn.LSTM or nn.GRU; convert its layers first"
