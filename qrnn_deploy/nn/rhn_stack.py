@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
 from . import config as check
+from .layer_stack import LayerStack
 from .rhn import RHNLayer, RHNState
 
 
-class RHN(nn.Module):
+class RHN(LayerStack):
     """Levels of recurrent highway layers, and perhaps a linear map of what the last one gives.
 
     Args:
@@ -91,11 +91,6 @@ class RHN(nn.Module):
             check.elements("projection.weight", self.output_size, width)
             self.projection = nn.Linear(width, self.output_size, device=device, dtype=dtype)
 
-    @property
-    def streams(self) -> bool:
-        """Whether chunks of a sequence, with the state carried, give what the whole gives."""
-        return all(layer.streams for layer in self._layers())
-
     def reset_parameters(self) -> None:
         """Fresh weights for every layer and the map."""
         for layer in self._layers():
@@ -122,10 +117,6 @@ class RHN(nn.Module):
         """Arguments that the layers do not show, for ``print(module)``."""
         return f"batch_first={self.batch_first}"
 
-    def initial_state(self, batch_size: int) -> list[RHNState]:
-        """Zeros for every layer, in the order of ``layers``."""
-        return [layer.initial_state(batch_size) for layer in self._layers()]
-
     def forward(
         self,
         x: Tensor,
@@ -145,17 +136,7 @@ class RHN(nn.Module):
         Raises:
             InputError: x, state or lengths does not fit.
         """
-        if x.dim() != 3 or x.shape[2] != self.input_size:
-            layout = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
-            raise InputError(
-                f"{type(self).__name__}: x has shape {list(x.shape)}, "
-                f"expected {layout.format(self.input_size)}"
-            )
-        if state is not None and len(state) != len(self.layers):
-            raise InputError(
-                f"{type(self).__name__}: state has {len(state)} entries, "
-                f"expected {len(self.layers)}, one per layer"
-            )
+        self.check_call(x, state)
         y = x.transpose(0, 1) if self.batch_first else x
         new_state: list[RHNState] = []
         for level, layer in enumerate(self._layers()):

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from . import config as check
+from .layer_stack import LayerStack
 from .sru_core import SRUCore, SRUState
 
 NORMS = ("none", "before", "after")
 """Where a level has a layer norm: before its gates, or behind its output."""
 
 
-class SRUStack(nn.Module):
+class SRUStack(LayerStack):
     """Base class: levels of one direction or two, whose layers a subclass makes.
 
     Args:
@@ -103,11 +104,6 @@ class SRUStack(nn.Module):
         if self.layer_norm == "after":
             self._lessen()
 
-    @property
-    def streams(self) -> bool:
-        """Whether chunks of a sequence, with the state carried, give what the whole gives."""
-        return all(layer.streams for layer in self._layers())
-
     def reset_parameters(self) -> None:
         """Fresh weights for every layer, smaller by far where a norm follows."""
         if self.input_map is not None:
@@ -131,10 +127,6 @@ class SRUStack(nn.Module):
         """Arguments that the layers do not show, for ``print(module)``."""
         return f"bidirectional={self.bidirectional}, batch_first={self.batch_first}"
 
-    def initial_state(self, batch_size: int) -> list[SRUState]:
-        """Zeros for every layer, in the order of ``layers``."""
-        return [layer.initial_state(batch_size) for layer in self._layers()]
-
     def forward(
         self,
         x: Tensor,
@@ -156,21 +148,11 @@ class SRUStack(nn.Module):
         Raises:
             InputError: an argument does not fit.
         """
-        name = type(self).__name__
-        if x.dim() != 3 or x.shape[2] != self.input_size:
-            layout = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
-            raise InputError(
-                f"{name}: x has shape {list(x.shape)}, expected {layout.format(self.input_size)}"
-            )
-        if state is not None and len(state) != len(self.layers):
-            raise InputError(
-                f"{name}: state has {len(state)} entries, expected {len(self.layers)}, "
-                "one per layer"
-            )
+        self.check_call(x, state)
         if hold is not None and (hold.dtype != torch.bool or hold.shape != x.shape[:2]):
             raise InputError(
-                f"{name}: hold is {hold.dtype} {list(hold.shape)}, expected torch.bool "
-                f"{list(x.shape[:2])}"
+                f"{type(self).__name__}: hold is {hold.dtype} {list(hold.shape)}, "
+                f"expected torch.bool {list(x.shape[:2])}"
             )
         if self.batch_first:
             x = x.transpose(0, 1)

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
 from . import config as check
 from .layer import LayerState, QRNNLayer
+from .layer_stack import LayerStack
 
 JOINS = ("level", "end")
 
 
-class QRNN(nn.Module):
+class QRNN(LayerStack):
     """Levels of QRNN layers, each of one direction or two.
 
     Args:
@@ -123,11 +123,6 @@ class QRNN(nn.Module):
             width = width + produced if self.dense else produced
         self.output_size = self.hidden_sizes[-1] * len(ways)
 
-    @property
-    def streams(self) -> bool:
-        """Whether chunks of a sequence, with the state carried, give what the whole gives."""
-        return not (self.bidirectional or self.reverse)
-
     def reset_parameters(self) -> None:
         """Fresh weights for every layer."""
         for layer in self._layers():
@@ -157,10 +152,6 @@ class QRNN(nn.Module):
         join = f"join={self.join}, " if self.bidirectional else ""
         return f"{join}dense={self.dense}, dropout={self.dropout}, batch_first={self.batch_first}"
 
-    def initial_state(self, batch_size: int) -> list[LayerState]:
-        """Zeros for every layer, in the order of ``layers``."""
-        return [layer.initial_state(batch_size) for layer in self._layers()]
-
     def forward(
         self,
         x: Tensor,
@@ -180,17 +171,7 @@ class QRNN(nn.Module):
         Raises:
             InputError: x, state or lengths does not fit.
         """
-        if x.dim() != 3 or x.shape[2] != self.input_size:
-            layout = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
-            raise InputError(
-                f"{type(self).__name__}: x has shape {list(x.shape)}, "
-                f"expected {layout.format(self.input_size)}"
-            )
-        if state is not None and len(state) != len(self.layers):
-            raise InputError(
-                f"{type(self).__name__}: state has {len(state)} entries, "
-                f"expected {len(self.layers)}, one per layer"
-            )
+        self.check_call(x, state)
         if self.batch_first:
             x = x.transpose(0, 1)
         ways = 2 if self.bidirectional else 1
