@@ -23,12 +23,15 @@ from torch import Tensor
 
 from ..errors import ExportError
 from ..metadata import LENGTHS, PACKED_INPUT, Metadata, PortInfo
+from ..nn.binding import Binding
 from ..tolerance import allowed_error
 from ..weights import file_digest
 from .blocks import blocks
 from .border import Border
 from .double import in_double
 from .memory import give_back
+from .observed import observe
+from .ports import turn
 from .tokens import draw_tokens
 
 
@@ -135,21 +138,42 @@ def golden_cases(metadata: Metadata, example: Sequence[Tensor]) -> list[Case]:
     ]
 
 
-def as_double(value: Tensor) -> Tensor:
-    """``value`` in float64, if it is a floating-point number."""
-    return value.double() if value.is_floating_point() else value
-
-
 def run_border(border: Border, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run the PyTorch model on named graph inputs; float inputs are cast to its precision."""
-    double = any(p.dtype == torch.float64 for p in border.parameters())
-    flat = [
-        as_double(value) if double else value
-        for value in (inputs[name] for name in border.metadata.input_names())
-    ]
+    flat = _in_its_type(border, inputs, border.metadata.input_names())
     with torch.no_grad():
         result = border(*flat)
     return dict(zip(border.metadata.output_names(), result, strict=True))
+
+
+def run_whole(border: Border, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the module itself gives for whole sequences, none of its states lifted out.
+
+    Args:
+        border: the PyTorch model.
+        inputs: of the graph by name; those that the module itself does not take play no part.
+
+    Returns:
+        The outputs that are not states, batch first, by name.
+    """
+    meta = border.metadata
+    flat = _in_its_type(border, inputs, [port.name for port in meta.inputs])
+    leaves = observe(border.module, meta.inputs, flat, meta.time_major, Binding())
+    return {
+        port.name: turn(leaf, port.time_axis, meta.time_major)
+        for port, (_, leaf) in zip(meta.outputs, leaves, strict=True)
+    }
+
+
+def _in_its_type(
+    border: Border, inputs: Mapping[str, Tensor], names: Sequence[str]
+) -> list[Tensor]:
+    """The named inputs, floats in float64 if the model is."""
+    double = any(p.dtype == torch.float64 for p in border.parameters())
+    return [
+        inputs[name].double() if double and inputs[name].is_floating_point() else inputs[name]
+        for name in names
+    ]
 
 
 def finite_error(same: Tensor, exact: Tensor) -> tuple[float, float]:

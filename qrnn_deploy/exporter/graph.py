@@ -142,9 +142,7 @@ def _name_pools(graph: GraphProto, metadata: Metadata) -> None:
                 names[output] = layer.tensors[what]
     made = {name for node in graph.node for name in node.output}
     found |= {
-        layer.index
-        for layer in metadata.layers
-        if not layer.is_ours and not made.isdisjoint({layer.tensors["h"]})
+        layer.index for layer in metadata.layers if not layer.is_ours and layer.tensors["h"] in made
     }
     if len(found) != len(metadata.layers):
         missing = [layer.name for layer in metadata.layers if layer.index not in found]

@@ -53,8 +53,10 @@ def layer_at(module: nn.Module, name: str) -> RecurrentLayer:
     Raises:
         LookupError: there is none.
     """
-    part = dict(module.named_modules()).get(name)
-    layer = None if part is None else recurrent_layer(part)
+    try:
+        layer = recurrent_layer(module.get_submodule(name))
+    except AttributeError:
+        layer = None
     if layer is None:
         raise LookupError(f"no recurrent layer at {name!r}")
     return layer

@@ -13,12 +13,9 @@ from torch import Tensor
 
 from ..errors import ExportError
 from ..metadata import LENGTHS, PACKED_INPUT, PACKED_OUTPUT, Metadata
-from ..nn.binding import Binding
 from .blocks import blocks
 from .border import Border
-from .golden import as_double, make_inputs, run_border
-from .observed import observe
-from .ports import turn
+from .golden import make_inputs, run_border, run_whole
 
 _CHUNKS = (3, 1, 4, 2)
 
@@ -69,22 +66,11 @@ def check_delay(reference: Border, example: Sequence[Tensor]) -> None:
         ExportError: more than the delay stands between them.
     """
     meta = reference.metadata
-    steps = sum(_CHUNKS) + (meta.delay if meta.padding is None else 0)
-    whole = make_inputs(
-        meta, example, batch=2, time=steps, seed=8, random_state=False, lengths=[steps, steps]
-    )
-    inputs = [as_double(whole[port.name]) for port in meta.inputs]
-    expected = observe(reference.module, meta.inputs, inputs, meta.time_major, Binding())
-    if meta.padding is not None:
-        for port in meta.inputs:
-            if port.time_axis is not None:
-                whole[port.name] = padded(whole[port.name], port.time_axis, meta)
-        if meta.ragged:
-            whole[LENGTHS] = whole[LENGTHS] + meta.delay
-    late = run_border(reference, whole)
-    for port, (_, leaf) in zip(meta.outputs, expected, strict=True):
-        right = turn(leaf, port.time_axis, meta.time_major)
-        got = late[port.name]
+    whole, longer = delayed_inputs(meta, example, time=sum(_CHUNKS), seed=8)
+    expected = run_whole(reference, whole)
+    late = run_border(reference, longer)
+    for port in meta.outputs:
+        right, got = expected[port.name], late[port.name]
         if port.time_axis is not None:
             got = got.narrow(port.time_axis, meta.delay, got.shape[port.time_axis] - meta.delay)
         if got.shape != right.shape or not torch.allclose(got, right, rtol=1e-9, atol=1e-9):
@@ -96,12 +82,32 @@ def check_delay(reference: Border, example: Sequence[Tensor]) -> None:
             )
 
 
-def padded(x: Tensor, axis: int, meta: Metadata) -> Tensor:
-    """``x`` and, along its time axis, the padding that brings out the last outputs."""
-    assert meta.padding is not None
-    shape = list(x.shape)
-    shape[axis] = meta.delay
-    return torch.cat([x, x.new_full(shape, meta.padding)], dim=axis)
+def delayed_inputs(
+    metadata: Metadata, example: Sequence[Tensor], *, time: int, seed: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A batch of two from the start of a sequence, for a model with a delay of d.
+
+    Returns:
+        What the module itself takes for ``time`` outputs, and the d steps more that bring them out
+        of a stream: the same where the module has no padding of its own.
+    """
+    ahead = metadata.delay if metadata.padding is None else 0
+    steps = time + ahead
+    whole = make_inputs(
+        metadata, example, batch=2, time=steps, seed=seed, random_state=False, lengths=[steps] * 2
+    )
+    longer = dict(whole)
+    if metadata.padding is not None:
+        for port in metadata.inputs:
+            if port.time_axis is not None:
+                x = whole[port.name]
+                shape = list(x.shape)
+                shape[port.time_axis] = metadata.delay
+                padding = x.new_full(shape, metadata.padding)
+                longer[port.name] = torch.cat([x, padding], dim=port.time_axis)
+        if metadata.ragged:
+            longer[LENGTHS] = whole[LENGTHS] + metadata.delay
+    return whole, longer
 
 
 def _run_chunk(reference: Border, feed: dict[str, Tensor], size: int) -> dict[str, Tensor]:

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
-from ..exporter.border import Border
-from ..exporter.golden import as_double, finite_error, make_inputs
-from ..exporter.observed import observe
-from ..exporter.ports import turn
-from ..exporter.streamable import padded
-from ..metadata import LENGTHS
-from ..nn.binding import Binding
+from ..exporter.golden import finite_error, run_whole
+from ..exporter.streamable import delayed_inputs
 from ..runtime import StreamingSession
 from ..runtime.engine_device import host_array
 from ..tolerance import allowed_error
@@ -38,25 +32,9 @@ def compare_delay(
     meta = reference.metadata
     found: list[Comparison] = []
     missing: dict[str, str] = {}
-    ahead = meta.delay if meta.padding is None else 0
-    steps = sum(_CHUNKS)
-    feed = make_inputs(
-        meta,
-        reference.example,
-        batch=2,
-        time=steps + ahead,
-        seed=12,
-        random_state=False,
-        lengths=[steps + ahead] * 2,
-    )
-    exact, same = (_whole(border, feed) for border in (reference.exact, reference.same))
-    if meta.padding is not None:
-        for port in meta.inputs:
-            if port.time_axis is not None:
-                feed[port.name] = padded(feed[port.name], port.time_axis, meta)
-    arrays = {name: host_array(value) for name, value in feed.items()}
-    if meta.ragged:
-        arrays[LENGTHS] = np.full(2, steps + meta.delay)
+    whole, longer = delayed_inputs(meta, reference.example, time=sum(_CHUNKS), seed=12)
+    exact, same = (run_whole(border, whole) for border in (reference.exact, reference.same))
+    arrays = {name: host_array(value) for name, value in longer.items()}
     for artifact, model in models.items():
         misfit = outside_in_chunks(model, arrays, (*_CHUNKS, meta.delay))
         if misfit is not None:
@@ -77,20 +55,6 @@ def compare_delay(
                 )
             )
     return found, missing
-
-
-def _whole(border: Border, feed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the module itself gives for whole sequences."""
-    meta = border.metadata
-    double = any(p.dtype == torch.float64 for p in border.parameters())
-    inputs = [feed[port.name] for port in meta.inputs]
-    if double:
-        inputs = [as_double(value) for value in inputs]
-    leaves = observe(border.module, meta.inputs, inputs, meta.time_major, Binding())
-    return {
-        port.name: turn(leaf, port.time_axis, meta.time_major)
-        for port, (_, leaf) in zip(meta.outputs, leaves, strict=True)
-    }
 
 
 def _flushed(model: Runnable, feed: Arrays) -> Arrays:
