@@ -7,7 +7,6 @@ made on the spot.
 from __future__ import annotations
 
 import gzip
-import importlib
 import io
 import json
 import math
@@ -22,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from example_modules import example_modules
 
 import qrnn_deploy
 
@@ -45,19 +45,14 @@ SENTENCES = (
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[SimpleNamespace]:
-    """The example's modules. Other examples have modules of the same names."""
-    names = ("data", "classifiers", "baselines", "score", "train")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # many small steps
-    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(EXAMPLE))
     try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+        with example_modules(
+            EXAMPLE, "data", "classifiers", "baselines", "score", "train"
+        ) as modules:
+            yield modules
     finally:
-        sys.path.remove(str(EXAMPLE))
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
         torch.set_num_threads(threads)
 
 

@@ -6,7 +6,6 @@ test where sacrebleu is installed.
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import struct
@@ -19,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from example_modules import example_modules
 
 import qrnn_deploy
 
@@ -38,19 +38,12 @@ PHRASES = (
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[SimpleNamespace]:
-    """The example's modules. Other examples have modules of the same names."""
-    names = ("data", "models", "search", "score", "train")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # many small steps
-    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(EXAMPLE))
     try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+        with example_modules(EXAMPLE, "data", "models", "search", "score", "train") as modules:
+            yield modules
     finally:
-        sys.path.remove(str(EXAMPLE))
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
         torch.set_num_threads(threads)
 
 

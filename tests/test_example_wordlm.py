@@ -6,7 +6,6 @@ The model by quasi-rnn's recipe beside them is tested in test_quasi_rnn.py.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from example_modules import example_modules
 
 import qrnn_deploy
 
@@ -26,17 +26,8 @@ NAMES = ("qrnn", "sru", "rhn", "lstm")
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[SimpleNamespace]:
-    """The example's modules. Other examples have modules of the same names."""
-    names = ("data", "models", "score", "compare", "speed")
-    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(EXAMPLE))
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
+    with example_modules(EXAMPLE, "data", "models", "score", "compare", "speed") as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")

@@ -151,9 +151,8 @@ def test_parity_of_sizes(library: Path, pooling: str, direction: int) -> None:
         check_parity(library, case, "float32")
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_every_instruction_set(library: Path, isa: str) -> None:
-    """The parity tests again in a process whose kernels use ``isa``."""
+def check_instruction_set(isa: str, file: str, selection: str) -> None:
+    """Tests of ``file`` again in a process whose kernels use ``isa``."""
     environment = {**os.environ, "QRNN_DEPLOY_ISA": isa}
     environment.pop("PYTEST_XDIST_WORKER", None)
     program = "import needs; print(needs.kernel_library().isa)"
@@ -171,7 +170,7 @@ def test_every_instruction_set(library: Path, isa: str) -> None:
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
-            *(__file__, "-k", "parity or nan or saturated"),
+            *(file, "-k", selection),
         ],
         env=environment,
         capture_output=True,
@@ -180,6 +179,11 @@ def test_every_instruction_set(library: Path, isa: str) -> None:
     assert result.returncode == 0, result.stdout[-2000:]
     assert "passed" in result.stdout
     assert "skipped" not in result.stdout
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_every_instruction_set(library: Path, isa: str) -> None:
+    check_instruction_set(isa, __file__, "parity or nan or saturated")
 
 
 def test_unknown_instruction_set_is_ignored(library: Path) -> None:

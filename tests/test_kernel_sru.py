@@ -6,9 +6,6 @@ As tests/test_kernel.py has it: Cast -> node -> Cast, float32 at the border.
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +18,15 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
-from test_kernel import INSTRUCTION_SETS, NUMPY, ONNX, SMALLEST, UNIT_ROUNDOFF, make_session
+from test_kernel import (
+    INSTRUCTION_SETS,
+    NUMPY,
+    ONNX,
+    SMALLEST,
+    UNIT_ROUNDOFF,
+    check_instruction_set,
+    make_session,
+)
 
 from qrnn_deploy.pooling.spec import DOMAIN, OPSET_VERSION, PLUGIN_VERSION, SRU_POOLINGS
 
@@ -122,21 +127,7 @@ def test_parity_of_sizes(library: Path, pooling: str, direction: int) -> None:
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_every_instruction_set(isa: str) -> None:
-    """The parity tests again in a process whose kernels use ``isa``."""
-    environment = {**os.environ, "QRNN_DEPLOY_ISA": isa}
-    environment.pop("PYTEST_XDIST_WORKER", None)
-    program = "import needs; print(needs.kernel_library().isa)"
-    command = [sys.executable, "-c", program]
-    run = {"cwd": Path(__file__).parent, "env": environment, "capture_output": True, "text": True}
-    chosen = subprocess.run(command, check=True, **run).stdout.strip()
-    if chosen != isa:
-        assert isa in INSTRUCTION_SETS[: INSTRUCTION_SETS.index(chosen)]
-        pytest.skip(f"this machine has {chosen} but not {isa}")
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "parity or nan")
-    result = subprocess.run([sys.executable, "-m", "pytest", __file__, *options], **run)
-    assert result.returncode == 0, result.stdout[-2000:]
-    assert "passed" in result.stdout
-    assert "skipped" not in result.stdout
+    check_instruction_set(isa, __file__, "parity or nan")
 
 
 @pytest.mark.parametrize("pooling", cases.SRU_NAMES)
