@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ._files import golden_folder
 from .errors import MissingDependencyError, ModelError
 from .metadata import PACKED_INPUT, PACKED_OUTPUT, Metadata
-from .model_file import external_sizes, read_model
+from .model_file import external_sizes, metadata_of, read_model
 
 KernelChoice = Literal["auto", "require", "off"]
 
@@ -94,9 +94,7 @@ def inspect_model(path: str | os.PathLike[str], *, kernel: KernelChoice = "auto"
     """
     file = Path(path)
     model = read_model(file)
-    metadata = Metadata.from_properties(
-        {entry.key: entry.value for entry in model.metadata_props}, str(file)
-    )
+    metadata = metadata_of(model, file)
     external_bytes = external_sizes(model, file)
     implementation, obstacle = _try_session(file, metadata, kernel)
     return Inspection(

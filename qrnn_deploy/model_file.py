@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ._files import is_text, printable
 from ._heads import ONNX, UNKNOWN, look
 from .errors import ModelError
+from .metadata import Metadata
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -96,6 +97,16 @@ def read_model(path: Path) -> ModelProto:
     if not model.graph.node:
         raise _no_model(path, "holds no ONNX graph:")
     return model
+
+
+def metadata_of(model: ModelProto, path: Path) -> Metadata:
+    """What a file that was read says about itself.
+
+    Raises:
+        ModelError: as for :meth:`Metadata.from_properties`.
+    """
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    return Metadata.from_properties(properties, str(path))
 
 
 def _no_model(path: Path, defect: str) -> ModelError:

@@ -61,11 +61,10 @@ def is_half(path: Path) -> bool:
     """Whether a file is one of the two of an encoder-decoder: so by its name, and by itself."""
     if not path.name.endswith((f".{ENCODER}.onnx", f".{DECODER}.onnx")):
         return False
-    from .model_file import read_model
+    from .model_file import metadata_of, read_model
 
     try:
-        properties = {item.key: item.value for item in read_model(path).metadata_props}
-        return is_pair(Metadata.from_properties(properties, str(path)))
+        return is_pair(metadata_of(read_model(path), path))
     except ModelError:  # whoever opens it next says what is wrong
         return False
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from qrnn_deploy.errors import InputError
 from qrnn_deploy.pooling.spec import POOLINGS
-from qrnn_deploy.pooling.torch_op import pool, state_dtype
+from qrnn_deploy.pooling.torch_op import pool
+from qrnn_deploy.pooling.walk import state_dtype
 
 DTYPES = {
     # h and the gates are rounded once each to the storage type; c_T never is.

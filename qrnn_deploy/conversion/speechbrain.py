@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..nn.layer import LayerState, QRNNLayer
-from ..pooling.torch_op import state_dtype
+from ..pooling.walk import state_dtype
 from .adapter import Adapter
 from .kind import Kind, agree, gates
 from .weights import Weights, trained

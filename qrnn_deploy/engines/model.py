@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .._metadata_check import shown
 from ..errors import EngineError
 from ..metadata import Metadata
-from ..model_file import external_sizes, read_model
+from ..model_file import external_sizes, metadata_of, read_model
 from ..pooling.spec import BY_OP_TYPE, DOMAIN
 from .backends import Form
 
@@ -68,9 +68,7 @@ def read_source(path: Path) -> Source:
             a function calls itself.
     """
     model = read_model(path)
-    metadata = Metadata.from_properties(
-        {entry.key: entry.value for entry in model.metadata_props}, str(path)
-    )
+    metadata = metadata_of(model, path)
     parts = external_sizes(model, path)
     for name in parts:
         if not _is_beside(name):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pooling.spec import ACTIVATIONS, POOLINGS
-from ..pooling.torch_op import pool, state_dtype
+from ..pooling.torch_op import pool
+from ..pooling.walk import state_dtype
 from . import config as check
 from .recurrent import RecurrentLayer, StatePart
 from .window import form_windows

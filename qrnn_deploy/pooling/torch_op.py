@@ -29,7 +29,6 @@ from ..errors import InputError
 from . import torch_loops as loops
 from .arguments import check_activation, check_direction, check_tensors
 from .spec import POOLINGS, PoolingSpec
-from .walk import state_dtype as state_dtype  # callers of the operator make c0 with it
 
 _AXES = {"gates": ("T", "B", "G*H"), "c0": ("B", "H"), "lengths": ("B",)}
 

@@ -13,7 +13,7 @@ import onnxruntime
 from .._optional import library_is_named
 from ..errors import InputError, KernelLibraryError, ModelError, QrnnDeployError
 from ..metadata import Metadata
-from ..model_file import check_model_file, external_sizes, read_model
+from ..model_file import check_model_file, external_sizes, metadata_of, read_model
 from .library import FILE_NAME, KernelLibrary, load_library
 from .options import check_threads, prepared
 from .providers import (
@@ -175,8 +175,7 @@ def _explain(
     try:
         model = read_model(path)
         external_sizes(model, path)
-        properties = {item.key: item.value for item in model.metadata_props}
-        metadata = Metadata.from_properties(properties, str(path))
+        metadata = metadata_of(model, path)
         if library is not None:
             check_version(path, metadata, library)
     except (ModelError, KernelLibraryError) as defect:

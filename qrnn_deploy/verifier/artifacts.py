@@ -30,8 +30,7 @@ from ..errors import (
     ModelError,
     QrnnDeployError,
 )
-from ..metadata import Metadata
-from ..model_file import read_model
+from ..model_file import metadata_of, read_model
 from ..runtime import EngineSession
 from ..runtime.engine_device import CudaDevice
 from ..runtime.library import load_library
@@ -203,8 +202,7 @@ class EngineArtifact:
         except (MissingDependencyError, EngineError) as error:  # driver, card, plugin library
             raise AbsentError(str(error)) from error
         model = read_model(path)
-        properties = {item.key: item.value for item in model.metadata_props}
-        layers = Metadata.from_properties(properties, str(path)).layers
+        layers = metadata_of(model, path).layers
         if any(layer.is_ours for layer in layers) and not any(pool_nodes(model.graph)):
             raise AbsentError("the file has no pooling node; one made with --inline has none")
         note(f"building an engine of {self.backend.title}")
@@ -292,5 +290,4 @@ def outside(model: Runnable, feed: Mapping[str, Any]) -> str | None:
 
 
 def _is_bfloat16(path: Path) -> bool:
-    properties = {entry.key: entry.value for entry in read_model(path).metadata_props}
-    return Metadata.from_properties(properties, str(path)).dtype == "bfloat16"
+    return metadata_of(read_model(path), path).dtype == "bfloat16"
